@@ -1,0 +1,299 @@
+//! What frames carry: JSON, so that old and new ends understand each other.
+
+use serde::{Deserialize, Serialize};
+
+/// Raised when something changes that an older end would misunderstand; additions don't.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Names of what an agent can do, in [`Hello::capabilities`]. Reserved for what comes next:
+/// `tty`, `attach`, `user`, `prepared`, `watch`, `dial`, `freeze`.
+pub mod capability {
+    pub const EXEC: &str = "exec";
+    pub const FILES: &str = "files";
+    pub const LOGS: &str = "logs";
+    /// Kills of an exec reach all its descendants, however they detached.
+    pub const EXEC_CGROUP: &str = "exec_cgroup";
+}
+
+/// The first frame of each side.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hello {
+    pub version: u32,
+    /// The oldest version this end still speaks.
+    pub min_version: u32,
+    pub capabilities: Vec<String>,
+    /// The sandbox's id as the agent was told; a server checks that it reached the right one.
+    pub sandbox_id: String,
+    /// The release of the program, for logs.
+    pub build: String,
+}
+
+/// What the server asks. One call each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// Runs a command. `Event::Started`, then `Data` on `Out` and `Err`, then `End(ExecDone)`.
+    /// With `stdin`, `Data` on `Input` until its `Eof`.
+    Exec(ExecSpec),
+    /// The commands that run or have ended and were not fetched: `End(Execs)`.
+    Execs,
+    /// Sends a signal (a name without SIG, or a number) to the main process group of an exec.
+    Signal {
+        exec_id: String,
+        signal: String,
+    },
+    /// Writes a file atomically: `Data` on `Input` until `Eof`, then `End(Done)`. Parents are
+    /// created. Without `mode` an existing file keeps mode and owner, a new one gets 0644.
+    Write {
+        path: String,
+        mode: Option<u32>,
+    },
+    /// Reads a regular file: `Event::Size`, `Data` on `Out`, `End(Done)`.
+    Read {
+        path: String,
+    },
+    /// The entries of a directory, sorted by name: `Event::Entries` (many), `End(Done)`.
+    List {
+        path: String,
+    },
+    /// One file: `End(File)`.
+    Stat {
+        path: String,
+    },
+    /// Deletes a file or a directory; a full one only with `recursive`.
+    Delete {
+        path: String,
+        recursive: bool,
+    },
+    /// Renames; parents of the target are created.
+    Move {
+        from: String,
+        to: String,
+    },
+    Chmod {
+        path: String,
+        mode: u32,
+    },
+    /// Paths that match a pattern with `*`, `?`, `[…]`, `**`: `Event::Paths` (many), `End(Done)`.
+    Glob {
+        pattern: String,
+    },
+    /// The last lines of the console: `End(Lines)`.
+    Logs {
+        lines: u32,
+    },
+    /// Adds one line to the console, on behalf of the server.
+    Note {
+        line: String,
+    },
+    /// Disk and process numbers: `End(Status)`.
+    Status,
+    /// A new deadline: nanoseconds of CLOCK_BOOTTIME.
+    Deadline {
+        boot_nanos: u64,
+    },
+    /// Ends the agent, and with it the sandbox.
+    Shutdown,
+    /// Any request this release does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A command to run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExecSpec {
+    pub exec_id: String,
+    /// The program and its arguments. A program without a slash is looked up in the PATH of `env`.
+    pub argv: Vec<String>,
+    /// Put on top of the sandbox's own environment.
+    pub env: Vec<(String, String)>,
+    /// Relative to the default directory, absent for that itself.
+    pub cwd: Option<String>,
+    /// Ends it after so many milliseconds; absent: with the sandbox.
+    pub timeout_ms: Option<u64>,
+    /// Whether `Data` on `Input` follows; else stdin is /dev/null.
+    pub stdin: bool,
+    /// Whether it outlives a `Cancel` by a lost client. Reserved; false today.
+    pub detach: bool,
+    /// A terminal of that size. Reserved; absent today.
+    pub tty: Option<TtySize>,
+    /// The user to run as, by name or uid of the image. Reserved; absent today.
+    pub user: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TtySize {
+    pub cols: u16,
+    pub rows: u16,
+}
+
+/// Something that happens before a call ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Started {
+        exec_id: String,
+    },
+    Size {
+        bytes: u64,
+        mode: u32,
+    },
+    Entries {
+        entries: Vec<FileEntry>,
+    },
+    Paths {
+        paths: Vec<String>,
+    },
+    #[serde(other)]
+    Unknown,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    Ok(Body),
+    Err(AgentError),
+}
+
+/// The result of a call that succeeded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Body {
+    Done,
+    Exec(ExecDone),
+    Execs { execs: Vec<ExecInfo> },
+    File { entry: FileEntry },
+    Lines { lines: Vec<String> },
+    Status(Status),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExecDone {
+    /// 128+n for death by signal n; 124 when the deadline ended it.
+    pub exit_code: i32,
+    pub timed_out: bool,
+    pub cancelled: bool,
+    pub oom_killed: bool,
+}
+
+/// A command the agent knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExecInfo {
+    pub exec_id: String,
+    pub running: bool,
+    pub done: Option<ExecDone>,
+}
+
+/// A file as seen inside.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FileEntry {
+    /// Absolute, inside the sandbox.
+    pub path: String,
+    pub size: u64,
+    /// Permission bits only.
+    pub mode: u32,
+    pub is_dir: bool,
+    /// Seconds since the epoch.
+    pub mtime: i64,
+}
+
+/// Numbers that only the inside knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    pub disk_bytes: u64,
+    pub disk_limit_bytes: u64,
+    pub running_execs: u32,
+    pub deadline_boot_nanos: u64,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentError {
+    pub code: AgentErrorCode,
+    /// Fit for a client: names paths inside the sandbox only.
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentErrorCode {
+    BadRequest,
+    /// The request is of a newer release.
+    Unsupported,
+    FileNotFound,
+    NotAFile,
+    NotADirectory,
+    /// A full directory without `recursive`, an exec id that runs already.
+    Conflict,
+    DiskFull,
+    /// No process, descriptor or memory left inside.
+    NoResources,
+    Denied,
+    TooLarge,
+    Cancelled,
+    Internal,
+    #[serde(other)]
+    Unknown,
+}
+
+/// Bounds that the agent keeps; the spawner hands them over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Output of a command without a connection that is kept for the next one.
+    pub ring_bytes: u32,
+    /// Lines of the console.
+    pub console_bytes: u32,
+    /// Commands at once.
+    pub max_execs: u32,
+    /// Connections at once.
+    pub max_connections: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { ring_bytes: 256 << 10, console_bytes: 256 << 10, max_execs: 256, max_connections: 8 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_words_are_understood_as_unknown() {
+        let r: Request = serde_json::from_str(r#"{"op":"fly","to":"moon"}"#).unwrap();
+        assert_eq!(r, Request::Unknown);
+        let r: Request =
+            serde_json::from_str(r#"{"op":"exec","argv":["true"],"colour":"red"}"#).unwrap();
+        assert!(matches!(r, Request::Exec(s) if s.argv == ["true"] && !s.stdin));
+        let e: Event = serde_json::from_str(r#"{"event":"rain"}"#).unwrap();
+        assert_eq!(e, Event::Unknown);
+        let c: AgentErrorCode = serde_json::from_str(r#""on_fire""#).unwrap();
+        assert_eq!(c, AgentErrorCode::Unknown);
+    }
+
+    #[test]
+    fn ends_round_trip() {
+        for end in [
+            End::Ok(Body::Done),
+            End::Ok(Body::Exec(ExecDone {
+                exit_code: 137,
+                oom_killed: true,
+                ..Default::default()
+            })),
+            End::Err(AgentError { code: AgentErrorCode::DiskFull, message: "full".into() }),
+        ] {
+            let text = serde_json::to_string(&end).unwrap();
+            assert_eq!(serde_json::from_str::<End>(&text).unwrap(), end);
+        }
+    }
+}

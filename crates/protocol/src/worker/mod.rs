@@ -1,0 +1,15 @@
+//! Where `control` and `worker` meet.
+//!
+//! [`WorkerLink`]: control asks a worker. [`ControlLink`]: a worker tells control. Each has an
+//! implementation in this process and, later, one over RPC; neither side can tell which.
+
+mod control_link;
+mod order;
+mod worker_link;
+
+pub use control_link::{ControlLink, Heartbeat, SandboxEnded};
+pub use order::{
+    ByteStream, Bytes, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply,
+    LeaseToken, OutputStream, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport,
+};
+pub use worker_link::{BoxFuture, WorkerLink};

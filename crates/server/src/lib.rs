@@ -1,0 +1,1 @@
+//! The front door: HTTP in, domain calls down, answers out. No decisions.

@@ -1,0 +1,133 @@
+//! The interface that every database implements, and that the contract suite checks.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use types::{
+    EndedReason, OwnerId, Sandbox, SandboxId, SandboxState, TenantId, Timestamp, WorkerId,
+};
+
+use crate::StoreError;
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Bounds that an insert must hold to, counted in the same transaction. 0: unlimited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub max_sandboxes: u64,
+    pub max_per_owner: u64,
+}
+
+/// Sandboxes that are not destroyed. Costs the same at any number of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub total: u64,
+    /// Of the owner that was asked for; 0 without one.
+    pub owner: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InsertOutcome {
+    Inserted,
+    /// The id is taken (also by a destroyed one).
+    Duplicate,
+    /// `max_sandboxes` would be exceeded.
+    Full(Counts),
+    /// `max_per_owner` would be exceeded.
+    OwnerFull(Counts),
+}
+
+/// What to change of a sandbox; absent fields stay. The state only moves as
+/// [`SandboxState::may_become`] allows, and a set `ended_reason` is never overwritten.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    pub state: Option<SandboxState>,
+    /// Only if the current state is one of these (empty: any).
+    pub only_from: Vec<SandboxState>,
+    pub ended_reason: Option<EndedReason>,
+    pub vm_id: Option<String>,
+    pub answered: Option<bool>,
+    pub expires_at: Option<Timestamp>,
+    /// Only if the record's generation is still this one.
+    pub generation: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListFilter {
+    pub tenant: Option<TenantId>,
+    /// Newest first, starting after this one.
+    pub after: Option<(Timestamp, SandboxId)>,
+    /// At most so many; `None`: all.
+    pub limit: Option<u32>,
+}
+
+/// A row of the worker registry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerRecord {
+    pub id: WorkerId,
+    pub hostname: String,
+    pub status: String,
+    pub providers: Option<Vec<String>>,
+    pub capabilities: Option<Vec<String>>,
+    pub capacity: Option<serde_json::Value>,
+    pub last_heartbeat: Timestamp,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// Durable memory. A call that returned Ok survives a crash of the process.
+pub trait Store: Send + Sync {
+    /// Made once, at the first opening; names this installation for good.
+    fn installation_id(&self) -> &str;
+
+    /// A small write and read: whether it works, for readiness.
+    fn check(&self) -> Answer<'_, ()>;
+
+    /// Adds a sandbox, unless a limit forbids it. Counting and inserting are one transaction.
+    fn insert_sandbox(&self, sandbox: Sandbox, limits: Limits) -> Answer<'_, InsertOutcome>;
+
+    /// One sandbox, also a destroyed one while it is kept.
+    fn sandbox(&self, id: SandboxId) -> Answer<'_, Option<Sandbox>>;
+
+    /// Sandboxes that are not destroyed, newest first.
+    fn sandboxes(&self, filter: ListFilter) -> Answer<'_, Vec<Sandbox>>;
+
+    /// Changes one sandbox and returns it as it then is; `None` if there is none, or a condition
+    /// of the change does not hold.
+    fn change_sandbox(&self, id: SandboxId, change: Change) -> Answer<'_, Option<Sandbox>>;
+
+    /// Sandboxes that are not destroyed nor being destroyed and whose time is up, oldest first.
+    fn due_sandboxes(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<Sandbox>>;
+
+    /// Sandboxes in state `Destroying`, and those in `Creating` or not answered that were created
+    /// before `before`: work that a crash or a lost worker left undone.
+    fn unfinished_sandboxes(&self, before: Timestamp, limit: u32) -> Answer<'_, Vec<Sandbox>>;
+
+    /// Every sandbox of a worker that is not destroyed. For adoption, not for requests.
+    fn sandboxes_of_worker(&self, worker: WorkerId) -> Answer<'_, Vec<Sandbox>>;
+
+    /// By counters, not by scans.
+    fn counts(&self, owner: Option<OwnerId>) -> Answer<'_, Counts>;
+
+    /// Not destroyed, by provider name; by counters.
+    fn count_by_provider(&self, provider: String) -> Answer<'_, u64>;
+
+    /// Forgets destroyed sandboxes that ended before `before`, at most `limit` of them. Returns how
+    /// many went.
+    fn purge_sandboxes(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
+
+    /// Inserts or updates by id; `created_at` of an existing row stays.
+    fn upsert_worker(&self, worker: WorkerRecord) -> Answer<'_, WorkerRecord>;
+
+    fn worker(&self, id: WorkerId) -> Answer<'_, Option<WorkerRecord>>;
+
+    /// By id, ascending.
+    fn workers(&self) -> Answer<'_, Vec<WorkerRecord>>;
+
+    /// Whether there was one.
+    fn delete_worker(&self, id: WorkerId) -> Answer<'_, bool>;
+
+    /// Finishes what was accepted and closes. Later calls answer `Busy`.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

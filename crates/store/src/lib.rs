@@ -1,0 +1,13 @@
+//! What is remembered: sandboxes, workers and the installation's own identity.
+//!
+//! One interface, [`Store`]; SQLite behind it (PostgreSQL comes with many hosts). Only this crate
+//! sees a database library. No decisions here beyond those that must be atomic: counting against a
+//! limit while inserting, and never going back in a state machine.
+
+mod error;
+mod interface;
+
+pub use error::StoreError;
+pub use interface::{
+    BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, Store, WorkerRecord,
+};
