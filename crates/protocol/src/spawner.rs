@@ -30,6 +30,8 @@ pub struct Setup {
     pub pool: u32,
     /// Sandboxes are made without namespaces (the mock provider).
     pub unconfined: bool,
+    /// Slots that sandboxes of an earlier spawner hold: not to be handed out until released.
+    pub used_slots: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +62,9 @@ pub enum Order {
     Spawn(Box<SpawnSpec>),
     /// Gives the slot of an ended sandbox back: kills what is left in its cgroups and removes them.
     Release { id: String, slot: Option<u32> },
+    /// A sandbox of an earlier spawner lives on: its slot is in use until it is released. Answered
+    /// with `Reply::Adopted`.
+    Adopt { id: String, slot: Option<u32> },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,6 +134,7 @@ pub enum Reply {
     Ready { facts: HostFacts },
     Spawned { made: Made },
     Released,
+    Adopted,
     Failed { stage: String, errno: i32 },
 }
 
