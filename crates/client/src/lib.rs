@@ -1,1 +1,15 @@
 //! A typed client of the REST API. The command line and the tests use it, so it cannot rot.
+//!
+//! Holds no decisions: it sends what it is given and returns what the server said.
+
+mod client;
+mod error;
+mod exec;
+mod files;
+mod sandboxes;
+mod system;
+
+pub use client::{Client, Options};
+pub use error::Error;
+pub use exec::ExecLines;
+pub use types::api;
