@@ -1,0 +1,55 @@
+//! What is kept, where, and for how long.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use types::Secret;
+
+use crate::config::section::{choice, section};
+
+section! {
+    /// `database.*`
+    Database {
+        driver: DatabaseDriver = DatabaseDriver::Sqlite,
+        /// Empty until resolved to `stacyvm.db` in the data directory. A relative one starts at
+        /// the working directory.
+        path: String,
+        dsn: Secret,
+    }
+}
+
+choice! {
+    /// Which database remembers.
+    DatabaseDriver {
+        Sqlite = "sqlite" | "sqlite3",
+        Postgres = "postgres" | "postgresql",
+    }
+}
+
+section! {
+    /// `images.*`
+    Images {
+        /// One name means another.
+        aliases: BTreeMap<String, String>,
+        /// Where we may connect; empty: any public one.
+        registries: Vec<String>,
+        pull: PullPolicy = PullPolicy::Missing,
+    }
+}
+
+choice! {
+    /// When a registry is asked for an image.
+    PullPolicy {
+        Missing = "missing",
+        Never = "never",
+        Always = "always",
+    }
+}
+
+section! {
+    /// `retention.*`
+    Retention {
+        /// How long the record of a destroyed sandbox is kept.
+        sandboxes: Duration = Duration::from_secs(24 * 3600),
+    }
+}
