@@ -1,0 +1,38 @@
+//! Goes on with what was begun and not finished: destroys that failed or that a crash cut short,
+//! and spawns that nobody waits for any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use types::{EndedReason, Fault, Sandbox};
+
+use super::super::Next;
+use crate::Control;
+use crate::control::Inner;
+use crate::fault::store_fault;
+
+/// Rows looked at in one run. Those that rest between tries count too, hence the large number.
+const BATCH: u32 = 2000;
+const AT_ONCE: usize = 32;
+/// Spawns of this process are known by name, so age says nothing about them; a clock that was set
+/// back must not hide a row either.
+const ANY_AGE: Duration = Duration::from_secs(365 * 86400);
+
+pub(super) async fn run(inner: &Arc<Inner>) -> Result<Next, Fault> {
+    let before = inner.clock.wall().saturating_add(ANY_AGE);
+    let rows = inner.store.unfinished_sandboxes(before, BATCH).await.map_err(store_fault)?;
+    let now = inner.clock.boot();
+    let free = |s: &Sandbox| !inner.spawning.contains(&s.id) && !inner.endings.is_busy(&s.id, now);
+    let control = Control(inner.clone());
+    stream::iter(rows.into_iter().filter(free))
+        .map(|s| {
+            let reason = s.ended_reason.unwrap_or(EndedReason::Unanswered);
+            control.end_and_wait(s.id, reason, None)
+        })
+        .buffer_unordered(AT_ONCE)
+        // What failed has said so, and rests until its turn comes again.
+        .for_each(|_| std::future::ready(()))
+        .await;
+    Ok(Next::Later)
+}

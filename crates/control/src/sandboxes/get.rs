@@ -1,0 +1,31 @@
+//! Looking at sandboxes.
+
+use store::ListFilter;
+use types::{Fault, Sandbox, SandboxState};
+
+use crate::fault::{ended, store_fault};
+use crate::records::expired;
+use crate::{Context, Control};
+
+impl Control {
+    /// One sandbox. One that ended is not found, and the message says how it ended.
+    pub async fn sandbox(&self, ctx: &Context, id: &str) -> Result<Sandbox, Fault> {
+        let sandbox = self.0.shown(self.0.record(ctx, id).await?);
+        match sandbox.state {
+            SandboxState::Destroyed => Err(ended(&sandbox)),
+            SandboxState::Expired => Err(expired(&sandbox)),
+            SandboxState::Creating
+            | SandboxState::Running
+            | SandboxState::Unhealthy
+            | SandboxState::Destroying
+            | SandboxState::Error => Ok(sandbox),
+        }
+    }
+
+    /// The caller's sandboxes that are not destroyed, newest first.
+    pub async fn sandboxes(&self, ctx: &Context) -> Result<Vec<Sandbox>, Fault> {
+        let filter = ListFilter { tenant: ctx.tenant.clone(), ..ListFilter::default() };
+        let found = self.0.store.sandboxes(filter).await.map_err(store_fault)?;
+        Ok(found.into_iter().map(|s| self.0.shown(s)).collect())
+    }
+}

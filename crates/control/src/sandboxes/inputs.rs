@@ -1,0 +1,42 @@
+//! What callers ask for, parsed but not yet judged.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use types::OwnerId;
+
+/// A sandbox to spawn. `None`, and 0 for a size, mean the default.
+#[derive(Debug, Clone, Default)]
+pub struct SpawnInput {
+    pub image: Option<String>,
+    pub provider: Option<String>,
+    pub memory_mb: Option<u32>,
+    pub vcpus: Option<u32>,
+    pub disk_size_mb: Option<u32>,
+    pub ttl: Option<Duration>,
+    /// The owner in the body; the one in the context wins.
+    pub owner: Option<OwnerId>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// How a command is read (contract 1.7).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ExecMode {
+    /// The command is a text for `sh -c`; args are literal words after it.
+    #[default]
+    Shell,
+    /// The command is a program, args are its arguments; no shell.
+    Argv,
+}
+
+/// A command to run.
+#[derive(Debug, Clone, Default)]
+pub struct ExecInput {
+    pub command: String,
+    pub args: Vec<String>,
+    pub mode: ExecMode,
+    pub env: BTreeMap<String, String>,
+    pub workdir: Option<String>,
+    /// `None`: absent or zero.
+    pub timeout: Option<Duration>,
+}

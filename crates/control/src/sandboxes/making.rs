@@ -1,0 +1,237 @@
+//! The making of one sandbox, from its record to its answer. Outlives the caller who asked.
+//!
+//! ```text
+//! insert (Creating, unanswered) ─> worker makes it ─> Running + answered ─> caller has it
+//!        │ full, duplicate            │ fails              │ caller is gone
+//!        v                            v                    v
+//!      refused                  SpawnFailed            Unanswered: destroyed
+//! ```
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use protocol::worker::SpawnOrder;
+use store::{Change, InsertOutcome};
+use tokio::sync::oneshot;
+use types::failpoint::hit;
+use types::{EndedReason, Fault, Sandbox, SandboxId, SandboxState};
+
+use super::ending::{Progress, begin, settled, sweep};
+use crate::admission::{Wish, full, owner_full};
+use crate::control::Inner;
+use crate::fault::{ended, store_fault, within};
+use crate::workers::Seat;
+
+/// A spawn may have to pull its image first.
+const SPAWN_DEADLINE: Duration = Duration::from_secs(10 * 60);
+/// How long a failed spawn waits for its own clean-up before it answers; that goes on regardless.
+const UNDO_WAIT: Duration = Duration::from_secs(5);
+/// With 100 random bits a second collision in a row means that the random source is broken.
+const ID_ATTEMPTS: u32 = 8;
+
+type Answer = Result<Unclaimed, Fault>;
+
+/// Sandboxes that this process is making, so that no task takes them for abandoned.
+#[derive(Default)]
+pub(crate) struct Spawning(Mutex<HashSet<SandboxId>>);
+
+impl Spawning {
+    pub fn contains(&self, id: &SandboxId) -> bool {
+        self.ids().contains(id)
+    }
+
+    fn mark(self: &Arc<Self>, id: &SandboxId) -> Mark {
+        self.ids().insert(id.clone());
+        Mark { spawning: self.clone(), id: id.clone() }
+    }
+
+    fn ids(&self) -> MutexGuard<'_, HashSet<SandboxId>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+struct Mark {
+    spawning: Arc<Spawning>,
+    id: SandboxId,
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        self.spawning.ids().remove(&self.id);
+    }
+}
+
+/// A sandbox on its way to the caller. Dropped on that way, it is destroyed.
+pub(crate) struct Unclaimed {
+    inner: Arc<Inner>,
+    sandbox: Option<Sandbox>,
+}
+
+impl Unclaimed {
+    pub fn claim(mut self) -> Sandbox {
+        self.sandbox.take().expect("claimed once, since claiming consumes it")
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        // Without a runtime this process is ending; its ttl then ends the sandbox.
+        if let Some(sandbox) = self.sandbox.take()
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            drop(begin(&self.inner, sandbox.id, EndedReason::Unanswered, None));
+        }
+    }
+}
+
+/// Makes a sandbox and answers.
+pub(super) async fn make(
+    inner: Arc<Inner>,
+    wish: Wish,
+    seat: Seat,
+    answer: oneshot::Sender<Answer>,
+) {
+    let made = attempt(&inner, wish, seat, &answer).await;
+    // A caller that is gone drops what it was sent, and with it the sandbox.
+    drop(answer.send(made));
+}
+
+async fn attempt(
+    inner: &Arc<Inner>,
+    wish: Wish,
+    seat: Seat,
+    answer: &oneshot::Sender<Answer>,
+) -> Answer {
+    let (record, _mark) = insert(inner, wish, seat).await?;
+    hit("control.inserted");
+    if answer.is_closed() {
+        return Err(give_up(inner, record).await);
+    }
+    let spawned = match spawn_on_worker(inner, &record).await {
+        Ok(spawned) => spawned,
+        Err(fault) => {
+            undo(inner, &record, EndedReason::SpawnFailed).await;
+            return Err(fault);
+        }
+    };
+    hit("control.spawned");
+    if answer.is_closed() {
+        return Err(give_up(inner, record).await);
+    }
+    let change = Change {
+        state: Some(SandboxState::Running),
+        only_from: vec![SandboxState::Creating],
+        vm_id: spawned.runtime_id,
+        answered: Some(true),
+        generation: Some(record.generation),
+        ..Change::default()
+    };
+    match inner.store.change_sandbox(record.id.clone(), change).await {
+        Ok(Some(sandbox)) => {
+            hit("control.answered");
+            Ok(Unclaimed { inner: inner.clone(), sandbox: Some(sandbox) })
+        }
+        Ok(None) => Err(overtaken(inner, record).await),
+        Err(error) => {
+            undo(inner, &record, EndedReason::SpawnFailed).await;
+            Err(store_fault(error))
+        }
+    }
+}
+
+/// Adds the record, within the limits, under an id that nobody had.
+async fn insert(inner: &Inner, wish: Wish, seat: Seat) -> Result<(Sandbox, Mark), Fault> {
+    let limits = wish.limits(inner);
+    let now = inner.clock.wall();
+    let preview_domain = seat.preview_domain.clone();
+    let mut record = Sandbox {
+        id: new_id()?,
+        state: SandboxState::Creating,
+        provider: wish.provider,
+        image: wish.image,
+        size: wish.size,
+        owner_id: wish.owner,
+        tenant_id: wish.tenant,
+        vm_id: None,
+        worker_id: seat.worker_id.clone(),
+        generation: 1,
+        created_at: now,
+        expires_at: now.saturating_add(wish.ttl),
+        metadata: wish.metadata,
+        preview_domain: preview_domain.or_else(|| inner.config.preview_domain.clone()),
+        ended_reason: None,
+        answered: false,
+    };
+    for _ in 0..ID_ATTEMPTS {
+        // Marked before it can be seen in the store.
+        let mark = inner.spawning.mark(&record.id);
+        match inner.store.insert_sandbox(record.clone(), limits).await.map_err(store_fault)? {
+            InsertOutcome::Inserted => {
+                seat.keep();
+                return Ok((record, mark));
+            }
+            InsertOutcome::Duplicate => record.id = new_id()?,
+            InsertOutcome::Full(counts) => return Err(full(limits.max_sandboxes, counts)),
+            InsertOutcome::OwnerFull(counts) => {
+                return Err(owner_full(limits.max_per_owner, counts));
+            }
+        }
+    }
+    Err(Fault::internal("no free sandbox id was found"))
+}
+
+fn new_id() -> Result<SandboxId, Fault> {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Fault::internal("making a sandbox id failed").caused_by(e))?;
+    Ok(SandboxId::from_random(bytes))
+}
+
+async fn spawn_on_worker(
+    inner: &Inner,
+    record: &Sandbox,
+) -> Result<protocol::worker::Spawned, Fault> {
+    let link = inner.links.get(&record.worker_id);
+    let link = link.ok_or_else(|| Fault::unavailable("the worker cannot be reached; retry"))?;
+    let order = SpawnOrder {
+        sandbox_id: record.id.clone(),
+        lease: inner.lease(record),
+        provider: record.provider.clone(),
+        image: record.image.clone(),
+        size: record.size,
+        owner_id: record.owner_id.as_ref().map(|o| o.as_str().to_owned()),
+        expires_at: record.expires_at,
+        metadata: record.metadata.clone(),
+    };
+    within(SPAWN_DEADLINE, "the spawn", link.spawn(order)).await
+}
+
+/// Nobody waits for it any more.
+async fn give_up(inner: &Arc<Inner>, record: Sandbox) -> Fault {
+    undo(inner, &record, EndedReason::Unanswered).await;
+    ended(&record)
+}
+
+/// Somebody destroyed it while it was being made, or it died at once: it may have come to life
+/// after that destroy, so it is removed once more.
+async fn overtaken(inner: &Arc<Inner>, record: Sandbox) -> Fault {
+    undo(inner, &record, EndedReason::SpawnFailed).await;
+    sweep(inner, &record.worker_id, &record.id, record.generation, EndedReason::Destroyed).await;
+    match inner.store.sandbox(record.id.clone()).await {
+        Ok(now) => ended(&now.unwrap_or(record)),
+        Err(error) => store_fault(error),
+    }
+}
+
+/// Ends what must not stay, and waits a little for it. What fails here, `drive` takes up.
+async fn undo(inner: &Arc<Inner>, record: &Sandbox, reason: EndedReason) {
+    let ending = begin(inner, record.id.clone(), reason, None);
+    let progress = tokio::time::timeout(UNDO_WAIT, settled(ending)).await;
+    if let Ok(Progress::Refused(_)) = progress {
+        // The store would not take the intent; the record still says `Creating`, unanswered. The
+        // sandbox need not wait for the store to recover.
+        sweep(inner, &record.worker_id, &record.id, record.generation, reason).await;
+    }
+    inner.background.wake_drive();
+}

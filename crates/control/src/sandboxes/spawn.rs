@@ -1,0 +1,38 @@
+//! Spawn: judge, find a place, hand the making over, and wait for it.
+//!
+//! The making is a task of its own ([`super::making`]): a caller that goes away at any moment
+//! leaves nothing half done. Nothing here is serialised (BUG-5).
+
+use tokio::sync::oneshot;
+use types::{Fault, Sandbox};
+
+use super::SpawnInput;
+use super::making::make;
+use crate::admission::{Wish, check_ttl, no_place};
+use crate::placement::Demand;
+use crate::{Context, Control};
+
+impl Control {
+    /// Makes a sandbox; it is usable when this returns.
+    pub async fn spawn(&self, ctx: &Context, input: SpawnInput) -> Result<Sandbox, Fault> {
+        let inner = &self.0;
+        if inner.stopping.is_cancelled() {
+            return Err(Fault::unavailable("the server is shutting down"));
+        }
+        let wish = Wish::resolve(inner, ctx, input)?;
+        wish.check_provider()?;
+        check_ttl(&inner.config.defaults, wish.ttl)?;
+        let demand = Demand { provider: &wish.provider, local: &inner.config.local_worker };
+        let seat = inner
+            .workers
+            .place(demand, &inner.links)
+            .map_err(|why| no_place(why, &wish.provider))?;
+        let (answer, answered) = oneshot::channel();
+        inner.tracker.spawn(make(inner.clone(), wish, seat, answer));
+        match answered.await {
+            Ok(Ok(unclaimed)) => Ok(unclaimed.claim()),
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => Err(Fault::internal("the spawn was interrupted")),
+        }
+    }
+}
