@@ -10,7 +10,7 @@ use types::{
 use crate::StoreError;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Bounds that an insert must hold to, counted in the same transaction. 0: unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

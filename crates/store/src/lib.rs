@@ -4,10 +4,13 @@
 //! sees a database library. No decisions here beyond those that must be atomic: counting against a
 //! limit while inserting, and never going back in a state machine.
 
+mod change;
 mod error;
 mod interface;
+mod sqlite;
 
 pub use error::StoreError;
 pub use interface::{
     BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, Store, WorkerRecord,
 };
+pub use sqlite::{SqliteOptions, SqliteStore};

@@ -1,0 +1,103 @@
+//! Records to rows and back.
+
+use std::fmt::Display;
+
+use rusqlite::types::Type;
+use rusqlite::{Error, Result, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use types::{
+    EndedReason, OwnerId, Sandbox, SandboxId, SandboxSize, SandboxState, TenantId, Timestamp,
+    WorkerId,
+};
+
+use crate::WorkerRecord;
+
+/// Nanoseconds as SQLite keeps them: 1677 to 2262, and "never" is the last of them.
+pub(super) fn nanos(time: Timestamp) -> i64 {
+    let floor = i128::from(i64::MIN);
+    i64::try_from(time.unix_nanos().max(floor)).unwrap_or(i64::MAX)
+}
+
+/// Generations and counts as SQLite keeps them.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn natural(row: &Row<'_>, column: usize) -> Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+}
+
+/// JSON text, or NULL for what is absent.
+pub(super) fn json(value: Option<&impl Serialize>) -> Result<Option<String>> {
+    value
+        .map(serde_json::to_string)
+        .transpose()
+        .map_err(|e| Error::ToSqlConversionFailure(e.into()))
+}
+
+pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
+    Ok(Sandbox {
+        id: word(row, 0, SandboxId::parse)?,
+        state: word(row, 1, |text: String| SandboxState::parse(&text).ok_or("an unknown state"))?,
+        provider: row.get(2)?,
+        image: row.get(3)?,
+        size: SandboxSize { memory_mb: row.get(4)?, vcpus: row.get(5)?, disk_size_mb: row.get(6)? },
+        owner_id: optional_word(row, 7, OwnerId::parse)?,
+        tenant_id: optional_word(row, 8, TenantId::parse)?,
+        vm_id: row.get(9)?,
+        worker_id: word(row, 10, WorkerId::parse)?,
+        generation: natural(row, 11)?,
+        created_at: time(row, 12)?,
+        expires_at: time(row, 13)?,
+        metadata: parsed_json(row, 14)?.unwrap_or_default(),
+        preview_domain: row.get(15)?,
+        ended_reason: optional_word(row, 16, |text: String| {
+            EndedReason::parse(&text).ok_or("an unknown reason")
+        })?,
+        answered: row.get(17)?,
+    })
+}
+
+pub(super) fn worker(row: &Row<'_>) -> Result<WorkerRecord> {
+    Ok(WorkerRecord {
+        id: word(row, 0, WorkerId::parse)?,
+        hostname: row.get(1)?,
+        status: row.get(2)?,
+        providers: parsed_json(row, 3)?,
+        capabilities: parsed_json(row, 4)?,
+        capacity: parsed_json(row, 5)?,
+        last_heartbeat: time(row, 6)?,
+        created_at: time(row, 7)?,
+        updated_at: time(row, 8)?,
+    })
+}
+
+fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
+    Ok(Timestamp::from_unix_nanos(row.get::<_, i64>(column)?.into()))
+}
+
+fn word<T, E: Display>(
+    row: &Row<'_>,
+    column: usize,
+    parse: impl FnOnce(String) -> Result<T, E>,
+) -> Result<T> {
+    parse(row.get(column)?).map_err(|e| unreadable(column, e))
+}
+
+fn optional_word<T, E: Display>(
+    row: &Row<'_>,
+    column: usize,
+    parse: impl FnOnce(String) -> Result<T, E>,
+) -> Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(parse).transpose().map_err(|e| unreadable(column, e))
+}
+
+fn parsed_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>> {
+    optional_word(row, column, |text: String| serde_json::from_str(&text))
+}
+
+fn unreadable(column: usize, problem: impl Display) -> Error {
+    Error::FromSqlConversionFailure(column, Type::Text, problem.to_string().into())
+}

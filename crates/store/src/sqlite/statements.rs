@@ -1,0 +1,135 @@
+//! Every statement that runs while serving, in one place: a test asks SQLite for the plan of each.
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
+        $($(#[$doc])* pub(super) const $name: &str = $sql;)*
+
+        #[cfg(test)]
+        const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+/// The columns that [`super::rows::sandbox`] reads, in its order.
+macro_rules! sandbox_columns {
+    () => {
+        "id, state, provider, image, memory_mb, vcpus, disk_size_mb, owner_id, tenant_id, vm_id, \
+         worker_id, generation, created_at, expires_at, metadata, preview_domain, ended_reason, \
+         answered"
+    };
+}
+
+macro_rules! worker_columns {
+    () => {
+        "id, hostname, status, providers, capabilities, capacity, last_heartbeat, created_at, \
+         updated_at"
+    };
+}
+
+statements! {
+    BEGIN = "BEGIN IMMEDIATE";
+    COMMIT = "COMMIT";
+    ROLLBACK = "ROLLBACK";
+    SAVEPOINT = "SAVEPOINT job";
+    ROLLBACK_TO = "ROLLBACK TO job";
+    RELEASE = "RELEASE job";
+
+    SET_META = "INSERT INTO meta (key, value) VALUES (?1, ?2) \
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    GET_META = "SELECT value FROM meta WHERE key = ?1";
+
+    INSERT_SANDBOX = concat!(
+        "INSERT INTO sandboxes (", sandbox_columns!(), ", ended_at) VALUES (?1, ?2, ?3, ?4, ?5, \
+         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
+         ON CONFLICT (id) DO NOTHING"
+    );
+    GET_SANDBOX = concat!("SELECT ", sandbox_columns!(), " FROM sandboxes WHERE id = ?1");
+    /// Two kinds of update: one that names `state` makes SQLite rewrite every index that asks for
+    /// it.
+    UPDATE_STATE = "UPDATE sandboxes SET state = ?2, ended_at = ?3 WHERE id = ?1";
+    UPDATE_ANSWERED = "UPDATE sandboxes SET answered = ?2 WHERE id = ?1";
+    UPDATE_EXPIRY = "UPDATE sandboxes SET expires_at = ?2 WHERE id = ?1";
+    UPDATE_DETAILS = "UPDATE sandboxes SET vm_id = ?2, ended_reason = ?3 WHERE id = ?1";
+
+    /// `INDEXED BY` fails where the index could not serve: better than a scan nobody notices.
+    LIST = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_newest \
+         WHERE state <> 'destroyed' AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         ORDER BY created_at DESC, id LIMIT ?3"
+    );
+    LIST_OF_TENANT = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_of_tenant \
+         WHERE state <> 'destroyed' AND tenant_id = ?4 \
+         AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         ORDER BY created_at DESC, id LIMIT ?3"
+    );
+    LIST_OF_WORKER = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_of_worker \
+         WHERE state <> 'destroyed' AND worker_id = ?1 ORDER BY created_at DESC, id"
+    );
+    LIST_DUE = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY due \
+         WHERE state <> 'destroyed' AND state <> 'destroying' AND expires_at <= ?1 \
+         ORDER BY expires_at, id LIMIT ?2"
+    );
+    LIST_UNFINISHED = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY being_destroyed \
+         WHERE state = 'destroying' \
+         UNION ALL \
+         SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY unanswered \
+         WHERE state <> 'destroyed' AND state <> 'destroying' \
+         AND (state = 'creating' OR answered = 0) AND created_at < ?1 \
+         ORDER BY created_at, id LIMIT ?2"
+    );
+    PURGE = "DELETE FROM sandboxes WHERE rowid IN ( \
+        SELECT rowid FROM sandboxes INDEXED BY ended \
+        WHERE state = 'destroyed' AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)";
+
+    COUNTS = "SELECT \
+        coalesce((SELECT live FROM live_counts WHERE kind = 'total' AND name = ''), 0), \
+        coalesce((SELECT live FROM live_counts WHERE kind = 'owner' AND name = ?1), 0)";
+    COUNT_OF_PROVIDER = "SELECT coalesce( \
+        (SELECT live FROM live_counts WHERE kind = 'provider' AND name = ?1), 0)";
+
+    UPSERT_WORKER = concat!(
+        "INSERT INTO workers (", worker_columns!(), ") \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO UPDATE SET \
+         hostname = excluded.hostname, status = excluded.status, providers = excluded.providers, \
+         capabilities = excluded.capabilities, capacity = excluded.capacity, \
+         last_heartbeat = excluded.last_heartbeat, updated_at = excluded.updated_at \
+         RETURNING ", worker_columns!()
+    );
+    GET_WORKER = concat!("SELECT ", worker_columns!(), " FROM workers WHERE id = ?1");
+    LIST_WORKERS = concat!("SELECT ", worker_columns!(), " FROM workers ORDER BY id");
+    DELETE_WORKER = "DELETE FROM workers WHERE id = ?1";
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::sqlite::migrations;
+
+    fn plan(db: &Connection, sql: &str) -> Vec<String> {
+        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let unbound = statement.parameter_count();
+        let nulls = vec![rusqlite::types::Null; unbound];
+        let lines = statement.query_map(rusqlite::params_from_iter(nulls), |row| row.get(3));
+        lines.unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn bug_37_no_statement_scans_or_sorts_sandboxes() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrations::run(&mut db, 0).unwrap();
+        for (name, sql) in ALL {
+            for line in plan(&db, sql) {
+                let scans = line.contains("SCAN sandboxes") || line.contains("SCAN live_counts");
+                assert!(!scans && !line.contains("TEMP B-TREE"), "{name}: {line}");
+            }
+        }
+        // The check itself can fail.
+        let scan = plan(&db, "SELECT id FROM sandboxes WHERE image = 'x'");
+        assert!(scan.iter().any(|line| line.contains("SCAN sandboxes")), "{scan:?}");
+    }
+}
