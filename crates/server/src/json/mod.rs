@@ -1,0 +1,9 @@
+//! JSON in and out, as contract 0.2 has it.
+
+mod escape;
+mod reader;
+mod writer;
+
+pub(crate) use escape::escape;
+pub(crate) use reader::read;
+pub(crate) use writer::write;

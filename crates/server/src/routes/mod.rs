@@ -1,0 +1,9 @@
+//! Handlers, one file a noun: parse, call `control`, translate what comes back.
+
+pub(crate) mod exec;
+pub(crate) mod files;
+pub(crate) mod providers;
+pub(crate) mod sandboxes;
+mod stream;
+pub(crate) mod system;
+pub(crate) mod workers;

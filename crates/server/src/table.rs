@@ -1,0 +1,156 @@
+//! Every route, what it asks of its caller, and who handles it. The router is built from this
+//! table and from nothing else; tests walk it.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, post};
+use types::{ErrorCode, Fault};
+
+use crate::app::App;
+use crate::auth::{Caller, Role, Scope};
+use crate::error::Error;
+use crate::routes::{exec, files, providers, sandboxes, system, workers};
+
+const BASE: &str = "/api/v1";
+
+/// How a path ends: the root of a collection or resource may have a slash behind it, an action
+/// may not (contract 0.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Root,
+    Action,
+}
+
+pub(crate) struct Row {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub kind: Kind,
+    pub scope: Scope,
+    handler: fn() -> MethodRouter<App>,
+}
+
+const fn row(
+    method: &'static str,
+    path: &'static str,
+    kind: Kind,
+    scope: Scope,
+    handler: fn() -> MethodRouter<App>,
+) -> Row {
+    Row { method, path, kind, scope, handler }
+}
+
+use Kind::{Action, Root};
+
+#[rustfmt::skip]
+pub(crate) static ROUTES: &[Row] = &[
+    row("GET",    "/sandboxes",                  Root,   Scope::Read,  || get(sandboxes::list)),
+    row("POST",   "/sandboxes",                  Root,   Scope::Api,   || post(sandboxes::spawn)),
+    row("DELETE", "/sandboxes",                  Root,   Scope::Api,   || delete(sandboxes::prune)),
+    row("POST",   "/sandboxes/admission",        Action, Scope::Read,  || post(sandboxes::admission)),
+    row("GET",    "/sandboxes/{id}",             Root,   Scope::Read,  || get(sandboxes::one)),
+    row("DELETE", "/sandboxes/{id}",             Root,   Scope::Api,   || delete(sandboxes::destroy)),
+    row("POST",   "/sandboxes/{id}/extend",      Action, Scope::Api,   || post(sandboxes::extend)),
+    row("GET",    "/sandboxes/{id}/logs",        Action, Scope::Read,  || get(sandboxes::logs)),
+    row("GET",    "/sandboxes/{id}/stats",       Action, Scope::Read,  || get(sandboxes::stats)),
+    row("POST",   "/sandboxes/{id}/exec",        Action, Scope::Api,   || post(exec::exec)),
+    row("POST",   "/sandboxes/{id}/files",       Root,   Scope::Api,   || post(files::write)),
+    row("GET",    "/sandboxes/{id}/files",       Root,   Scope::Read,  || get(files::read)),
+    row("DELETE", "/sandboxes/{id}/files",       Root,   Scope::Api,   || delete(files::remove)),
+    row("GET",    "/sandboxes/{id}/files/list",  Action, Scope::Read,  || get(files::list)),
+    row("GET",    "/sandboxes/{id}/files/stat",  Action, Scope::Read,  || get(files::stat)),
+    row("GET",    "/sandboxes/{id}/files/glob",  Action, Scope::Read,  || get(files::glob)),
+    row("POST",   "/sandboxes/{id}/files/move",  Action, Scope::Api,   || post(files::rename)),
+    row("POST",   "/sandboxes/{id}/files/chmod", Action, Scope::Api,   || post(files::chmod)),
+    row("GET",    "/providers",                  Root,   Scope::Any,   || get(providers::list)),
+    row("POST",   "/providers/test",             Action, Scope::Any,   || post(providers::test)),
+    row("GET",    "/providers/{name}",           Root,   Scope::Any,   || get(providers::one)),
+    row("GET",    "/snapshots",                  Root,   Scope::Any,   || get(system::snapshots)),
+    row("GET",    "/pool/status",                Action, Scope::Any,   || get(system::pool)),
+    row("GET",    "/workers",                    Root,   Scope::Any,   || get(workers::list)),
+    row("GET",    "/workers/{id}",               Root,   Scope::Any,   || get(workers::one)),
+    row("GET",    "/health",                     Action, Scope::None,  || get(system::health)),
+    row("GET",    "/live",                       Action, Scope::None,  || get(system::live)),
+    row("GET",    "/ready",                      Action, Scope::None,  || get(system::ready)),
+    row("GET",    "/admin/providers",            Root,   Scope::Admin, || get(providers::list)),
+    row("POST",   "/admin/providers/test",       Action, Scope::Admin, || post(providers::test)),
+    row("GET",    "/admin/providers/{name}",     Root,   Scope::Admin, || get(providers::one)),
+    row("GET",    "/admin/workers",              Root,   Scope::Admin, || get(workers::list)),
+    row("GET",    "/admin/workers/{id}",         Root,   Scope::Admin, || get(workers::one)),
+    row("DELETE", "/admin/workers/{id}",         Root,   Scope::Admin, || delete(workers::delete)),
+];
+
+pub(crate) fn router(app: App) -> Router {
+    let locked = app.config.auth.enabled();
+    let mut router = Router::new();
+    for row in ROUTES {
+        let scope = row.scope;
+        let check = from_fn(move |request, next| admit(scope, locked, request, next));
+        let handler = (row.handler)().route_layer(check);
+        let path = format!("{BASE}{}", row.path);
+        if row.kind == Root {
+            router = router.route(&format!("{path}/"), handler.clone());
+        }
+        router = router.route(&path, handler);
+    }
+    router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(app)
+}
+
+/// Whether a path is below the API, where keys are asked for before anything else.
+pub(crate) fn is_api(path: &str) -> bool {
+    below(path, BASE)
+}
+
+pub(crate) fn is_admin(path: &str) -> bool {
+    path.strip_prefix(BASE).is_some_and(|rest| below(rest, "/admin"))
+}
+
+/// Whether a route exists here that asks for no key.
+pub(crate) fn is_public(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix(BASE) else { return false };
+    ROUTES.iter().any(|row| row.scope == Scope::None && row.path == rest)
+}
+
+fn below(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+async fn admit(scope: Scope, locked: bool, request: Request, next: Next) -> Response {
+    let role = request.extensions().get::<Caller>().map_or(Role::Anonymous, |c| c.role);
+    if role.may(scope, locked) {
+        return next.run(request).await;
+    }
+    let fault = Fault::new(ErrorCode::Forbidden, "this key does not allow that");
+    Error(fault).into_response()
+}
+
+async fn unknown() -> Error {
+    Error(Fault::not_found("no such route"))
+}
+
+async fn wrong_method() -> Error {
+    Error(Fault::new(ErrorCode::MethodNotAllowed, "this route does not take that method"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_probes_are_public() {
+        let public: Vec<_> =
+            ROUTES.iter().filter(|r| r.scope == Scope::None).map(|r| r.path).collect();
+        assert_eq!(public, ["/health", "/live", "/ready"]);
+        assert!(is_public("/api/v1/health") && !is_public("/api/v1/healthy"));
+        assert!(is_api("/api/v1") && is_api("/api/v1/x") && !is_api("/api/v10"));
+        assert!(is_admin("/api/v1/admin") && !is_admin("/api/v1/administer"));
+    }
+
+    #[test]
+    fn bug_1_every_route_below_admin_asks_for_the_admin_scope() {
+        for row in ROUTES {
+            assert_eq!(row.scope == Scope::Admin, row.path.starts_with("/admin"), "{}", row.path);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! End to end: the built binary, driven as a user would.
+
+mod e2e {
+    mod golden;
+}
