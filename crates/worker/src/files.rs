@@ -1,0 +1,139 @@
+//! Commands and files: from the words of control to the agent's and back.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::unfold;
+use protocol::agent::{FileEntry, Request};
+use protocol::worker::{
+    ByteStream, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply,
+    OutputStream,
+};
+use types::failpoint::hit;
+use types::{Fault, SandboxId, Timestamp};
+
+use crate::core::Core;
+use crate::guest::{GuestError, Output, Said};
+use crate::supervisor::Sandbox;
+
+impl Core {
+    /// Starts a command.
+    pub(crate) async fn exec(&self, order: ExecOrder) -> Result<ExecStream, Fault> {
+        self.adopted().await?;
+        let sandbox = self.sandbox(&order.sandbox_id)?;
+        let started = sandbox
+            .guest()?
+            .exec(order.exec_id.as_str(), order.argv, order.env, order.workdir, order.timeout)
+            .await;
+        let output = match started {
+            Ok(output) => output,
+            Err(error) => return Err(sandbox.explain(error).await),
+        };
+        hit("exec.started");
+        Ok(Box::pin(unfold(Some((output, sandbox)), next_event)))
+    }
+
+    pub(crate) async fn files(&self, id: &SandboxId, op: FileOp) -> Result<FileReply, Fault> {
+        self.adopted().await?;
+        let sandbox = self.sandbox(id)?;
+        match file_op(&sandbox, op).await {
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(sandbox.explain(error).await),
+        }
+    }
+
+    pub(crate) async fn logs(&self, id: &SandboxId, lines: u32) -> Result<Vec<String>, Fault> {
+        self.adopted().await?;
+        let sandbox = self.sandbox(id)?;
+        match sandbox.guest()?.logs(lines).await {
+            Ok(lines) => Ok(lines),
+            Err(error) => Err(sandbox.explain(error).await),
+        }
+    }
+}
+
+type Running = Option<(Output, Arc<Sandbox>)>;
+
+/// The next event of a command; none after its exit or an error.
+async fn next_event(running: Running) -> Option<(Result<ExecEvent, Fault>, Running)> {
+    let (mut output, sandbox) = running?;
+    let (stream, data) = match output.next().await {
+        Ok(Said::Out(data)) => (OutputStream::Stdout, data),
+        Ok(Said::Err(data)) => (OutputStream::Stderr, data),
+        Ok(Said::Done(done)) => {
+            let exit = ExecExit {
+                exit_code: done.exit_code,
+                timed_out: done.timed_out,
+                oom_killed: done.oom_killed,
+            };
+            return Some((Ok(ExecEvent::Exit(exit)), None));
+        }
+        Err(error) => return Some((Err(sandbox.explain(error).await), None)),
+    };
+    Some((Ok(ExecEvent::Output { stream, data }), Some((output, sandbox))))
+}
+
+async fn file_op(sandbox: &Arc<Sandbox>, op: FileOp) -> Result<FileReply, GuestError> {
+    let guest = sandbox.guest()?;
+    match op {
+        FileOp::Write { path, mode, content } => {
+            write(sandbox, path, mode, content).await.map(|()| FileReply::Done)
+        }
+        FileOp::Read { path } => {
+            let reading = guest.read(path).await?;
+            let size = reading.size;
+            let state = Some((reading, Arc::clone(sandbox)));
+            let content = unfold(state, |state| async {
+                let (mut reading, sandbox) = state?;
+                match reading.next().await {
+                    Ok(Some(data)) => Some((Ok(data), Some((reading, sandbox)))),
+                    Ok(None) => None,
+                    Err(error) => Some((Err(sandbox.explain(error).await), None)),
+                }
+            });
+            Ok(FileReply::Content { size, content: Box::pin(content) })
+        }
+        FileOp::List { path } => {
+            let entries = guest.list(path).await?;
+            Ok(FileReply::Entries(entries.into_iter().map(info).collect()))
+        }
+        FileOp::Stat { path } => Ok(FileReply::File(info(guest.stat(path).await?))),
+        FileOp::Delete { path, recursive } => {
+            guest.tell(Request::Delete { path, recursive }).await.map(|()| FileReply::Done)
+        }
+        FileOp::Move { from, to } => {
+            guest.tell(Request::Move { from, to }).await.map(|()| FileReply::Done)
+        }
+        FileOp::Chmod { path, mode } => {
+            guest.tell(Request::Chmod { path, mode }).await.map(|()| FileReply::Done)
+        }
+        FileOp::Glob { pattern } => Ok(FileReply::Paths(guest.glob(pattern).await?)),
+    }
+}
+
+/// Hands the content on as it comes; if it breaks off, nothing of it is seen inside.
+async fn write(
+    sandbox: &Sandbox,
+    path: String,
+    mode: Option<u32>,
+    mut content: ByteStream,
+) -> Result<(), GuestError> {
+    let writing = sandbox.guest()?.write(path, mode).await?;
+    hit("write.started");
+    while let Some(data) = content.next().await {
+        if !writing.send(data?).await? {
+            break;
+        }
+    }
+    writing.finish().await
+}
+
+fn info(entry: FileEntry) -> FileInfo {
+    FileInfo {
+        path: entry.path,
+        size: entry.size,
+        mode: entry.mode & 0o7777,
+        is_dir: entry.is_dir,
+        modified: Timestamp::from_unix_nanos(i128::from(entry.mtime) * 1_000_000_000),
+    }
+}

@@ -1,0 +1,70 @@
+//! The way control reaches a worker in its own process.
+
+use std::time::Duration;
+
+use protocol::worker::{
+    BoxFuture, ExecOrder, ExecStream, FileOp, FileReply, LeaseToken, ProviderReport, SandboxFact,
+    SpawnOrder, Spawned, StatsReport, WorkerLink,
+};
+use types::{EndedReason, Fault, SandboxId, Timestamp};
+
+use crate::worker::Worker;
+
+impl WorkerLink for Worker {
+    fn spawn(&self, order: SpawnOrder) -> BoxFuture<'_, Result<Spawned, Fault>> {
+        Box::pin(self.core.spawn(order))
+    }
+
+    fn destroy(
+        &self,
+        id: SandboxId,
+        lease: LeaseToken,
+        reason: EndedReason,
+        grace: Option<Duration>,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move { self.core.destroy(&id, &lease, reason, grace).await })
+    }
+
+    fn status(&self, id: SandboxId) -> BoxFuture<'_, Result<Option<SandboxFact>, Fault>> {
+        Box::pin(async move {
+            self.core.adopted().await?;
+            Ok(self.core.sandboxes.get(&id).map(|s| s.fact()))
+        })
+    }
+
+    fn inventory(&self) -> BoxFuture<'_, Result<Vec<SandboxFact>, Fault>> {
+        Box::pin(async move {
+            self.core.adopted().await?;
+            Ok(self.core.sandboxes.all().iter().map(|s| s.fact()).collect())
+        })
+    }
+
+    fn extend(
+        &self,
+        id: SandboxId,
+        lease: LeaseToken,
+        expires_at: Timestamp,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move { self.core.extend(&id, lease, expires_at).await })
+    }
+
+    fn stats(&self, id: SandboxId) -> BoxFuture<'_, Result<StatsReport, Fault>> {
+        Box::pin(async move { self.core.stats(&id).await })
+    }
+
+    fn exec(&self, order: ExecOrder) -> BoxFuture<'_, Result<ExecStream, Fault>> {
+        Box::pin(self.core.exec(order))
+    }
+
+    fn files(&self, id: SandboxId, op: FileOp) -> BoxFuture<'_, Result<FileReply, Fault>> {
+        Box::pin(async move { self.core.files(&id, op).await })
+    }
+
+    fn logs(&self, id: SandboxId, lines: u32) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        Box::pin(async move { self.core.logs(&id, lines).await })
+    }
+
+    fn providers(&self, fresh: bool) -> BoxFuture<'_, Result<Vec<ProviderReport>, Fault>> {
+        Box::pin(async move { Ok(self.core.provider_reports(fresh).await) })
+    }
+}
