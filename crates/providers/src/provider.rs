@@ -124,4 +124,10 @@ pub trait Provider: Send + Sync {
     /// Removes whatever this installation left behind that belongs to none of `known`. Returns how
     /// many sandboxes' remains it found.
     fn sweep<'a>(&'a self, known: &'a [SandboxId]) -> BoxFuture<'a, Result<usize, Fault>>;
+
+    /// Ends what this process runs for the provider and gives back what no sandbox uses. Sandboxes
+    /// live on. Afterwards nothing else is called.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
 }
