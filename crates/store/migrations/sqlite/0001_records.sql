@@ -30,22 +30,24 @@ CREATE TABLE sandboxes (
     preview_domain TEXT,
     ended_reason   TEXT,
     answered       INTEGER NOT NULL,
-    ended_at       INTEGER              -- when the state became destroyed
+    ended_at       INTEGER,             -- when the state became destroyed
+    -- What the indexes ask of the state, so that its other changes leave them alone: an index that
+    -- named the state itself would be rewritten with each.
+    live           INTEGER NOT NULL CHECK (live = (state <> 'destroyed')),
+    ending         INTEGER NOT NULL CHECK (ending = (state = 'destroying'))
 ) STRICT;
 
 -- One index for each question that is asked, over the rows it can name and no others: what a
 -- request costs does not depend on how many destroyed rows are still kept.
-CREATE INDEX live_newest ON sandboxes (created_at DESC, id) WHERE state <> 'destroyed';
+CREATE INDEX live_newest ON sandboxes (created_at DESC, id) WHERE live = 1;
 CREATE INDEX live_of_tenant ON sandboxes (tenant_id, created_at DESC, id)
-    WHERE state <> 'destroyed' AND tenant_id IS NOT NULL;
-CREATE INDEX live_of_worker ON sandboxes (worker_id, created_at DESC, id)
-    WHERE state <> 'destroyed';
-CREATE INDEX due ON sandboxes (expires_at, id)
-    WHERE state <> 'destroyed' AND state <> 'destroying';
-CREATE INDEX being_destroyed ON sandboxes (state, created_at, id) WHERE state = 'destroying';
+    WHERE live = 1 AND tenant_id IS NOT NULL;
+CREATE INDEX live_of_worker ON sandboxes (worker_id, created_at DESC, id) WHERE live = 1;
+CREATE INDEX due ON sandboxes (expires_at, id) WHERE live = 1 AND ending = 0;
+CREATE INDEX being_destroyed ON sandboxes (ending, created_at, id) WHERE ending = 1;
 CREATE INDEX unanswered ON sandboxes (created_at, id)
-    WHERE state <> 'destroyed' AND state <> 'destroying' AND (state = 'creating' OR answered = 0);
-CREATE INDEX ended ON sandboxes (ended_at) WHERE state = 'destroyed';
+    WHERE live = 1 AND ending = 0 AND (state = 'creating' OR answered = 0);
+CREATE INDEX ended ON sandboxes (ended_at) WHERE live = 0;
 
 CREATE TABLE workers (
     id             TEXT PRIMARY KEY NOT NULL,

@@ -9,13 +9,13 @@ CREATE TABLE live_counts (
 ) STRICT, WITHOUT ROWID;
 
 INSERT INTO live_counts SELECT 'total', '', count(*) FROM sandboxes
-    WHERE state <> 'destroyed' HAVING count(*) > 0;
+    WHERE live = 1 HAVING count(*) > 0;
 INSERT INTO live_counts SELECT 'owner', owner_id, count(*) FROM sandboxes
-    WHERE state <> 'destroyed' AND owner_id IS NOT NULL GROUP BY owner_id;
+    WHERE live = 1 AND owner_id IS NOT NULL GROUP BY owner_id;
 INSERT INTO live_counts SELECT 'provider', provider, count(*) FROM sandboxes
-    WHERE state <> 'destroyed' GROUP BY provider;
+    WHERE live = 1 GROUP BY provider;
 
-CREATE TRIGGER sandbox_inserted AFTER INSERT ON sandboxes WHEN NEW.state <> 'destroyed'
+CREATE TRIGGER sandbox_inserted AFTER INSERT ON sandboxes WHEN NEW.live = 1
 BEGIN
     INSERT INTO live_counts VALUES ('total', '', 1)
         ON CONFLICT (kind, name) DO UPDATE SET live = live + 1;
@@ -25,8 +25,8 @@ BEGIN
         ON CONFLICT (kind, name) DO UPDATE SET live = live + 1;
 END;
 
-CREATE TRIGGER sandbox_entered AFTER UPDATE OF state, owner_id, provider ON sandboxes
-WHEN NEW.state <> 'destroyed' AND (OLD.state = 'destroyed'
+CREATE TRIGGER sandbox_entered AFTER UPDATE OF live, owner_id, provider ON sandboxes
+WHEN NEW.live = 1 AND (OLD.live = 0
     OR OLD.owner_id IS NOT NEW.owner_id OR OLD.provider <> NEW.provider)
 BEGIN
     INSERT INTO live_counts VALUES ('total', '', 1)
@@ -37,8 +37,8 @@ BEGIN
         ON CONFLICT (kind, name) DO UPDATE SET live = live + 1;
 END;
 
-CREATE TRIGGER sandbox_left AFTER UPDATE OF state, owner_id, provider ON sandboxes
-WHEN OLD.state <> 'destroyed' AND (NEW.state = 'destroyed'
+CREATE TRIGGER sandbox_left AFTER UPDATE OF live, owner_id, provider ON sandboxes
+WHEN OLD.live = 1 AND (NEW.live = 0
     OR OLD.owner_id IS NOT NEW.owner_id OR OLD.provider <> NEW.provider)
 BEGIN
     UPDATE live_counts SET live = live - 1 WHERE kind = 'total' AND name = '';
@@ -49,7 +49,7 @@ BEGIN
     DELETE FROM live_counts WHERE kind = 'owner' AND name = OLD.owner_id AND live <= 0;
 END;
 
-CREATE TRIGGER sandbox_deleted AFTER DELETE ON sandboxes WHEN OLD.state <> 'destroyed'
+CREATE TRIGGER sandbox_deleted AFTER DELETE ON sandboxes WHEN OLD.live = 1
 BEGIN
     UPDATE live_counts SET live = live - 1 WHERE kind = 'total' AND name = '';
     UPDATE live_counts SET live = live - 1 WHERE kind = 'provider' AND name = OLD.provider;

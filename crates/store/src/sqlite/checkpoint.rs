@@ -7,16 +7,18 @@ use rusqlite::Connection;
 
 use super::errors;
 
-/// Pages (4 KiB) in the log from which the checkpointer moves them into the database. SQLite's own
-/// default.
-const SOFT: u32 = 1_000;
+/// Pages (4 KiB) in the log from which the checkpointer moves them into the database. 16 MiB: at
+/// SQLite's own default of 1,000 the disk is busy with it all the time under load, and one commit
+/// in a hundred waits milliseconds for it; far beyond, reading through the log becomes slow.
+const SOFT: u32 = 4_000;
 
 /// From here on the writer does it itself: while it does, nobody appends, so that the log can start
-/// over. 16 MiB.
-const HARD: u32 = 4_000;
+/// over. 64 MiB.
+const HARD: u32 = 4 * SOFT;
 
-/// Bytes that the log keeps on disk when it starts over.
-pub(super) const LOG_KEPT: i64 = 16 * 1024 * 1024;
+/// Bytes that the log keeps on disk when it starts over: all that it ordinarily has, since cutting
+/// it off and growing it again costs more than it frees.
+pub(super) const LOG_KEPT: i64 = HARD as i64 * 4096;
 
 /// The writer's side: decides after each commit.
 pub(super) struct Checkpoints {

@@ -85,7 +85,8 @@ mod tests {
                     db.execute(
                         "INSERT INTO sandboxes (id, state, provider, image, memory_mb, vcpus, \
                          disk_size_mb, owner_id, worker_id, generation, created_at, expires_at, \
-                         answered) VALUES (?1, ?2, 'mock', 'host', 1, 1, 1, ?3, 'local', 1, 1, 2, 1)",
+                         answered, live, ending) VALUES (?1, ?2, 'mock', 'host', 1, 1, 1, ?3, \
+                         'local', 1, 1, 2, 1, ?2 <> 'destroyed', 0)",
                         [id, state, owner],
                     )
                     .unwrap();

@@ -1,7 +1,7 @@
 //! What is asked of the sandboxes, as closures for the database threads.
 
 use rusqlite::{Connection, OptionalExtension, Params, Result, params};
-use types::{OwnerId, Sandbox, SandboxId, Timestamp, WorkerId};
+use types::{OwnerId, Sandbox, SandboxId, SandboxState, Timestamp, WorkerId};
 
 use super::rows::{self, integer, nanos};
 use super::statements;
@@ -39,6 +39,8 @@ pub(super) fn insert(
         sandbox.ended_reason.map(|reason| reason.as_str()),
         sandbox.answered,
         sandbox.state.is_final().then(|| nanos(now)),
+        !sandbox.state.is_final(),
+        sandbox.state == SandboxState::Destroying,
     ])?;
     Ok(if inserted == 0 { InsertOutcome::Duplicate } else { InsertOutcome::Inserted })
 }
@@ -89,14 +91,28 @@ pub(super) fn change(
             .execute(params![id.as_str(), nanos(after.expires_at)])?;
     }
     if after.state != before.state {
-        let ended_at = after.state.is_final().then(|| nanos(now));
-        db.prepare_cached(statements::UPDATE_STATE)?.execute(params![
-            id.as_str(),
-            after.state.as_str(),
-            ended_at
-        ])?;
+        move_to(db, id, after.state, now)?;
     }
     Ok(Some(after))
+}
+
+/// The state machine lets nobody out of `Destroying` but to the end.
+fn move_to(db: &Connection, id: &SandboxId, state: SandboxState, now: Timestamp) -> Result<()> {
+    let (id, name) = (id.as_str(), state.as_str());
+    match state {
+        SandboxState::Creating
+        | SandboxState::Running
+        | SandboxState::Unhealthy
+        | SandboxState::Expired
+        | SandboxState::Error => db.prepare_cached(statements::UPDATE_STATE)?.execute([id, name]),
+        SandboxState::Destroying => {
+            db.prepare_cached(statements::UPDATE_ENDING)?.execute([id, name])
+        }
+        SandboxState::Destroyed => {
+            db.prepare_cached(statements::UPDATE_ENDED)?.execute(params![id, name, nanos(now)])
+        }
+    }
+    .map(|_| ())
 }
 
 pub(super) fn list(db: &Connection, filter: &ListFilter) -> Result<Vec<Sandbox>> {

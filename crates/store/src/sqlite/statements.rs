@@ -38,14 +38,17 @@ statements! {
     GET_META = "SELECT value FROM meta WHERE key = ?1";
 
     INSERT_SANDBOX = concat!(
-        "INSERT INTO sandboxes (", sandbox_columns!(), ", ended_at) VALUES (?1, ?2, ?3, ?4, ?5, \
-         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
+        "INSERT INTO sandboxes (", sandbox_columns!(), ", ended_at, live, ending) VALUES (?1, ?2, ?3, ?4, ?5, \
+         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) \
          ON CONFLICT (id) DO NOTHING"
     );
     GET_SANDBOX = concat!("SELECT ", sandbox_columns!(), " FROM sandboxes WHERE id = ?1");
-    /// Two kinds of update: one that names `state` makes SQLite rewrite every index that asks for
-    /// it.
-    UPDATE_STATE = "UPDATE sandboxes SET state = ?2, ended_at = ?3 WHERE id = ?1";
+    /// One for each kind of step: SQLite rewrites every index that depends on a column that is
+    /// set, also to what it was.
+    UPDATE_STATE = "UPDATE sandboxes SET state = ?2 WHERE id = ?1";
+    UPDATE_ENDING = "UPDATE sandboxes SET state = ?2, ending = 1 WHERE id = ?1";
+    UPDATE_ENDED = "UPDATE sandboxes \
+        SET state = ?2, live = 0, ending = 0, ended_at = ?3 WHERE id = ?1";
     UPDATE_ANSWERED = "UPDATE sandboxes SET answered = ?2 WHERE id = ?1";
     UPDATE_EXPIRY = "UPDATE sandboxes SET expires_at = ?2 WHERE id = ?1";
     UPDATE_DETAILS = "UPDATE sandboxes SET vm_id = ?2, ended_reason = ?3 WHERE id = ?1";
@@ -53,36 +56,36 @@ statements! {
     /// `INDEXED BY` fails where the index could not serve: better than a scan nobody notices.
     LIST = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_newest \
-         WHERE state <> 'destroyed' AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         WHERE live = 1 AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
          ORDER BY created_at DESC, id LIMIT ?3"
     );
     LIST_OF_TENANT = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_of_tenant \
-         WHERE state <> 'destroyed' AND tenant_id = ?4 \
+         WHERE live = 1 AND tenant_id = ?4 \
          AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
          ORDER BY created_at DESC, id LIMIT ?3"
     );
     LIST_OF_WORKER = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_of_worker \
-         WHERE state <> 'destroyed' AND worker_id = ?1 ORDER BY created_at DESC, id"
+         WHERE live = 1 AND worker_id = ?1 ORDER BY created_at DESC, id"
     );
     LIST_DUE = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY due \
-         WHERE state <> 'destroyed' AND state <> 'destroying' AND expires_at <= ?1 \
+         WHERE live = 1 AND ending = 0 AND expires_at <= ?1 \
          ORDER BY expires_at, id LIMIT ?2"
     );
     LIST_UNFINISHED = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY being_destroyed \
-         WHERE state = 'destroying' \
+         WHERE ending = 1 \
          UNION ALL \
          SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY unanswered \
-         WHERE state <> 'destroyed' AND state <> 'destroying' \
+         WHERE live = 1 AND ending = 0 \
          AND (state = 'creating' OR answered = 0) AND created_at < ?1 \
          ORDER BY created_at, id LIMIT ?2"
     );
     PURGE = "DELETE FROM sandboxes WHERE rowid IN ( \
         SELECT rowid FROM sandboxes INDEXED BY ended \
-        WHERE state = 'destroyed' AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)";
+        WHERE live = 0 AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)";
 
     COUNTS = "SELECT \
         coalesce((SELECT live FROM live_counts WHERE kind = 'total' AND name = ''), 0), \
