@@ -1,0 +1,252 @@
+//! A store in memory with the semantics of the interface, and faults by operation.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+
+use store::{
+    BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, Store, StoreError, WorkerRecord,
+};
+use types::{OwnerId, Sandbox, SandboxId, SandboxState, Timestamp, WorkerId};
+
+/// What the next call of an operation does instead of its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreAct {
+    Busy,
+    Full,
+    Broken,
+    /// Does its work and then says that it failed.
+    BrokenAfter,
+    /// Only for an insert: the id is taken.
+    Duplicate,
+}
+
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub rows: BTreeMap<SandboxId, Sandbox>,
+    pub workers: BTreeMap<WorkerId, WorkerRecord>,
+    pub acts: HashMap<&'static str, VecDeque<StoreAct>>,
+    pub always: HashMap<&'static str, StoreAct>,
+    pub calls: Vec<&'static str>,
+    pub most_live: usize,
+}
+
+/// What a driver would say; none of it may reach a caller.
+const PRIVATE: &str = "SQLITE_BUSY: UPDATE sandboxes SET … in /var/lib/stacyvm/stacyvm.db";
+
+impl MemoryStore {
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub fn next(&self, op: &'static str, act: StoreAct) {
+        self.state().acts.entry(op).or_default().push_back(act);
+    }
+
+    pub fn row(&self, id: &SandboxId) -> Sandbox {
+        self.state().rows[id].clone()
+    }
+
+    pub fn put(&self, row: Sandbox) {
+        self.state().rows.insert(row.id.clone(), row);
+    }
+
+    pub fn live(&self) -> Vec<Sandbox> {
+        let state = self.state();
+        state.rows.values().filter(|r| !r.state.is_final()).cloned().collect()
+    }
+
+    pub fn writes(&self) -> usize {
+        let state = self.state();
+        state.calls.iter().filter(|c| matches!(**c, "insert" | "change")).count()
+    }
+
+    /// Yields once, as a real one would, then does the work or what it was told.
+    fn call<'a, T: Send + 'a>(
+        &'a self,
+        op: &'static str,
+        work: impl FnOnce(&mut State, Option<StoreAct>) -> T + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let mut state = self.state();
+            state.calls.push(op);
+            let act = state.acts.get_mut(op).and_then(VecDeque::pop_front);
+            let act = act.or_else(|| state.always.get(op).copied());
+            match act {
+                Some(StoreAct::Busy) => Err(StoreError::Busy(PRIVATE.into())),
+                Some(StoreAct::Full) => Err(StoreError::Full(PRIVATE.into())),
+                Some(StoreAct::Broken) => Err(StoreError::Broken(PRIVATE.into())),
+                Some(StoreAct::BrokenAfter) => {
+                    work(&mut state, None);
+                    Err(StoreError::Broken(PRIVATE.into()))
+                }
+                Some(StoreAct::Duplicate) | None => {
+                    let answer = work(&mut state, act);
+                    let live = state.rows.values().filter(|r| !r.state.is_final()).count();
+                    state.most_live = state.most_live.max(live);
+                    Ok(answer)
+                }
+            }
+        })
+    }
+}
+
+fn counts(state: &State, owner: Option<&OwnerId>) -> Counts {
+    let live = || state.rows.values().filter(|r| !r.state.is_final());
+    let owned = |o: &OwnerId| live().filter(|r| r.owner_id.as_ref() == Some(o)).count() as u64;
+    Counts { total: live().count() as u64, owner: owner.map_or(0, owned) }
+}
+
+fn apply(change: &Change, row: &mut Sandbox) -> bool {
+    let next = change.state.unwrap_or(row.state);
+    let allowed = !row.state.is_final()
+        && (next == row.state || row.state.may_become(next))
+        && (change.only_from.is_empty() || change.only_from.contains(&row.state))
+        && change.generation.is_none_or(|g| g == row.generation);
+    if allowed {
+        row.state = next;
+        row.ended_reason = row.ended_reason.or(change.ended_reason);
+        row.vm_id = change.vm_id.clone().or(row.vm_id.take());
+        row.answered = change.answered.unwrap_or(row.answered);
+        row.expires_at = change.expires_at.unwrap_or(row.expires_at);
+    }
+    allowed
+}
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+impl Store for MemoryStore {
+    fn installation_id(&self) -> &str {
+        "memory"
+    }
+
+    fn check(&self) -> Answer<'_, ()> {
+        self.call("check", |_, _| ())
+    }
+
+    fn insert_sandbox(&self, sandbox: Sandbox, limits: Limits) -> Answer<'_, InsertOutcome> {
+        self.call("insert", move |state, act| {
+            let counts = counts(state, sandbox.owner_id.as_ref());
+            if act == Some(StoreAct::Duplicate) || state.rows.contains_key(&sandbox.id) {
+                return InsertOutcome::Duplicate;
+            }
+            if limits.max_sandboxes != 0 && counts.total >= limits.max_sandboxes {
+                return InsertOutcome::Full(counts);
+            }
+            let owned = sandbox.owner_id.is_some();
+            if owned && limits.max_per_owner != 0 && counts.owner >= limits.max_per_owner {
+                return InsertOutcome::OwnerFull(counts);
+            }
+            state.rows.insert(sandbox.id.clone(), sandbox);
+            InsertOutcome::Inserted
+        })
+    }
+
+    fn sandbox(&self, id: SandboxId) -> Answer<'_, Option<Sandbox>> {
+        self.call("get", move |state, _| state.rows.get(&id).cloned())
+    }
+
+    fn sandboxes(&self, filter: ListFilter) -> Answer<'_, Vec<Sandbox>> {
+        self.call("list", move |state, _| {
+            let seen = |r: &&Sandbox| {
+                !r.state.is_final() && (filter.tenant.is_none() || filter.tenant == r.tenant_id)
+            };
+            let mut found: Vec<_> = state.rows.values().filter(seen).cloned().collect();
+            found.sort_by_key(|r| std::cmp::Reverse(r.created_at));
+            found
+        })
+    }
+
+    fn change_sandbox(&self, id: SandboxId, change: Change) -> Answer<'_, Option<Sandbox>> {
+        self.call("change", move |state, _| {
+            let row = state.rows.get_mut(&id)?;
+            apply(&change, row).then(|| row.clone())
+        })
+    }
+
+    fn due_sandboxes(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<Sandbox>> {
+        self.call("due", move |state, _| {
+            let due = |r: &&Sandbox| {
+                !matches!(r.state, SandboxState::Destroying | SandboxState::Destroyed)
+                    && r.expires_at <= now
+            };
+            let mut found: Vec<_> = state.rows.values().filter(due).cloned().collect();
+            found.sort_by_key(|r| r.expires_at);
+            found.truncate(limit as usize);
+            found
+        })
+    }
+
+    fn unfinished_sandboxes(&self, before: Timestamp, limit: u32) -> Answer<'_, Vec<Sandbox>> {
+        self.call("unfinished", move |state, _| {
+            let undone = |r: &&Sandbox| match r.state {
+                SandboxState::Destroying => true,
+                SandboxState::Destroyed => false,
+                SandboxState::Creating => r.created_at < before,
+                SandboxState::Running
+                | SandboxState::Unhealthy
+                | SandboxState::Expired
+                | SandboxState::Error => !r.answered && r.created_at < before,
+            };
+            state.rows.values().filter(undone).take(limit as usize).cloned().collect()
+        })
+    }
+
+    fn sandboxes_of_worker(&self, worker: WorkerId) -> Answer<'_, Vec<Sandbox>> {
+        self.call("of_worker", move |state, _| {
+            let held = |r: &&Sandbox| !r.state.is_final() && r.worker_id == worker;
+            state.rows.values().filter(held).cloned().collect()
+        })
+    }
+
+    fn counts(&self, owner: Option<OwnerId>) -> Answer<'_, Counts> {
+        self.call("counts", move |state, _| counts(state, owner.as_ref()))
+    }
+
+    fn count_by_provider(&self, provider: String) -> Answer<'_, u64> {
+        self.call("count_by_provider", move |state, _| {
+            let it = |r: &&Sandbox| !r.state.is_final() && r.provider == provider;
+            state.rows.values().filter(it).count() as u64
+        })
+    }
+
+    fn purge_sandboxes(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        self.call("purge", move |state, _| {
+            let old = |r: &&Sandbox| r.state.is_final() && r.expires_at < before;
+            let ids: Vec<_> = state.rows.values().filter(old).map(|r| r.id.clone()).collect();
+            let ids = &ids[..ids.len().min(limit as usize)];
+            ids.iter().filter(|id| state.rows.remove(id).is_some()).count() as u64
+        })
+    }
+
+    fn upsert_worker(&self, mut worker: WorkerRecord) -> Answer<'_, WorkerRecord> {
+        self.call("upsert_worker", move |state, _| {
+            if let Some(old) = state.workers.get(&worker.id) {
+                worker.created_at = old.created_at;
+            }
+            state.workers.insert(worker.id.clone(), worker.clone());
+            worker
+        })
+    }
+
+    fn worker(&self, id: WorkerId) -> Answer<'_, Option<WorkerRecord>> {
+        self.call("worker", move |state, _| state.workers.get(&id).cloned())
+    }
+
+    fn workers(&self) -> Answer<'_, Vec<WorkerRecord>> {
+        self.call("workers", |state, _| state.workers.values().cloned().collect())
+    }
+
+    fn delete_worker(&self, id: WorkerId) -> Answer<'_, bool> {
+        self.call("delete_worker", move |state, _| state.workers.remove(&id).is_some())
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
