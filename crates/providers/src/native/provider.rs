@@ -1,0 +1,231 @@
+//! The native provider.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use protocol::spawner::Setup;
+use protocol::worker::BoxFuture;
+use tokio::task::spawn_blocking;
+use types::{EndedReason, Fault, SandboxId};
+
+use super::NativeConfig;
+use super::order::spawn_spec;
+use super::storage::Storage;
+use crate::host::{
+    CgroupTree, Claims, Core, DEFAULT_CLAIMS_DIR, Facts, Launcher, Writable, has_full_uid_map,
+    mounts,
+};
+use crate::images::ImageStore;
+use crate::{AgentStream, CreateSpec, Liveness, PreparedImage, Provider, ProviderStats, Runtime};
+
+pub struct NativeProvider {
+    core: Core,
+    images: Arc<ImageStore>,
+    storage: Storage,
+    /// `None` once given back, and when rootless.
+    claims: Mutex<Option<Claims>>,
+    pids_limit: u32,
+    cgroup_kind: &'static str,
+}
+
+/// What is found and claimed before the spawner starts.
+struct Ground {
+    cgroups: CgroupTree,
+    cgroup_kind: &'static str,
+    claims: Option<Claims>,
+}
+
+impl NativeProvider {
+    /// Finds out what this host can do, claims uid ranges, opens the disk store and starts the
+    /// spawner. A fault says why the provider can't run here.
+    pub async fn start(config: NativeConfig) -> Result<Arc<Self>, Fault> {
+        let ground = prepare_ground(&config).await?;
+        let identity = config.identity();
+        let storage = Storage::open(config.storage(&identity)).await?;
+        if let Storage::Tmpfs { reason } = &storage {
+            tracing::info!(%reason, "sandboxes write to tmpfs, not to a disk store");
+        }
+        let ranges = ground.claims.as_ref().map(Claims::ranges);
+        let text = |path: PathBuf| {
+            path.into_os_string()
+                .into_string()
+                .map_err(|_| Fault::unavailable("the data directory's path is not valid UTF-8"))
+        };
+        let disk_dir = storage.mount_point().map(|p| text(p.to_owned())).transpose()?;
+        let setup = Setup {
+            layers_dir: text(config.images.layers_dir().to_owned())?,
+            sandboxes_dir: text(config.sandboxes_dir.clone())?,
+            disk_dir,
+            cgroups: ground.cgroups.parents().clone(),
+            uid_ranges: ranges,
+            pool: config.pool,
+            unconfined: false,
+            used_slots: Vec::new(),
+        };
+        let tree = ground.cgroups.clone();
+        let find_slots = Box::new(move || {
+            ranges.map(|r| tree.slots_in_use(r.first, r.count)).into_iter().flatten().collect()
+        });
+        let launcher = Launcher::start(setup, find_slots).await?;
+        Ok(Arc::new(Self {
+            core: Core::new(launcher, ground.cgroups, config.clock, false)?,
+            images: config.images,
+            storage,
+            claims: Mutex::new(ground.claims),
+            pids_limit: config.pids_limit,
+            cgroup_kind: ground.cgroup_kind,
+        }))
+    }
+
+    /// Why sandboxes write to tmpfs; `None`: they write to the disk store.
+    pub fn tmpfs_reason(&self) -> Option<&str> {
+        match &self.storage {
+            Storage::Disk(_) => None,
+            Storage::Tmpfs { reason } => Some(reason),
+        }
+    }
+
+    async fn make(&self, spec: CreateSpec) -> Result<Runtime, Fault> {
+        // Until its layers are mounted, nobody may remove the image.
+        let _hold = self.images.hold(&spec.image).await?;
+        let bytes = u64::from(spec.size.disk_size_mb) << 20;
+        let upper = self.storage.provide(&spec.id, bytes).await?;
+        let writable = match &upper {
+            protocol::spawner::Upper::Disk { name } => Writable::Disk { name: name.clone() },
+            protocol::spawner::Upper::Tmpfs { .. } => Writable::Tmpfs,
+        };
+        let order = spawn_spec(&spec, upper, self.pids_limit);
+        let made = self.core.make(&spec, order, writable).await;
+        if made.is_err() {
+            self.storage.discard(&spec.id);
+        }
+        made
+    }
+}
+
+async fn prepare_ground(config: &NativeConfig) -> Result<Ground, Fault> {
+    let (identity, blocks) = (config.identity(), config.uid_blocks);
+    let prepared = spawn_blocking(move || {
+        let table = mounts()?;
+        let cgroup_kind = crate::host::Hierarchies::find(&table).kind();
+        let claims = match has_full_uid_map() {
+            true => Some(Claims::claim(DEFAULT_CLAIMS_DIR.as_ref(), &identity, blocks)?),
+            false => None,
+        };
+        let cgroups = CgroupTree::prepare(&table, &identity);
+        Ok::<_, std::io::Error>(Ground { cgroups, cgroup_kind, claims })
+    });
+    prepared.await.unwrap_or_else(|e| Err(std::io::Error::other(e))).map_err(|e| {
+        Fault::unavailable("no range of user ids could be claimed on this host").caused_by(e)
+    })
+}
+
+impl Provider for NativeProvider {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn capabilities(&self) -> Vec<String> {
+        let facts = self.core.launcher.facts();
+        let disk_limit = true; // a qgroup's or the tmpfs's own
+        let enforced = [
+            ("memory_limit", facts.memory_limit),
+            ("cpu_limit", facts.cpu_limit),
+            ("pids_limit", facts.pids_limit),
+            ("disk_limit", disk_limit),
+            ("uid_range", facts.uid_range),
+        ];
+        let always = ["spawn", "exec", "exec_stream", "files", "console", "health", "namespaces"];
+        let held = enforced.into_iter().filter(|(_, held)| *held).map(|(word, _)| word);
+        always.into_iter().chain(held).map(str::to_owned).collect()
+    }
+
+    fn config(&self) -> BTreeMap<String, String> {
+        let storage = match &self.storage {
+            Storage::Disk(_) => "disk",
+            Storage::Tmpfs { .. } => "tmpfs",
+        };
+        let user = if self.core.launcher.facts().uid_range { "root" } else { "rootless" };
+        let facts = [
+            ("type", "native"),
+            ("storage", storage),
+            ("cgroups", self.cgroup_kind),
+            ("mode", user),
+        ];
+        facts.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        let answer = self.core.probe();
+        Box::pin(async { answer })
+    }
+
+    fn prepare(&self, image: &str) -> BoxFuture<'_, Result<PreparedImage, Fault>> {
+        let image = image.to_owned();
+        Box::pin(async move { self.images.prepare(&image).await })
+    }
+
+    fn create(&self, spec: CreateSpec) -> BoxFuture<'_, Result<Runtime, Fault>> {
+        Box::pin(self.make(spec))
+    }
+
+    fn connect<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, Result<AgentStream, Fault>> {
+        Box::pin(self.core.connect(runtime))
+    }
+
+    fn inspect<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, Result<Liveness, Fault>> {
+        let answer = self.core.inspect(runtime);
+        Box::pin(async { answer })
+    }
+
+    fn adopt<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(self.core.adopt(runtime))
+    }
+
+    fn wait(&self, runtime: &Runtime) -> BoxFuture<'static, EndedReason> {
+        self.core.wait(runtime)
+    }
+
+    fn destroy<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        runtime: Option<&'a Runtime>,
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            let facts = runtime.map(Facts::of).transpose()?;
+            self.core.end(id, facts.as_ref(), runtime.map(|r| r.dir.as_path())).await?;
+            self.storage.discard(id);
+            Ok(())
+        })
+    }
+
+    fn stats<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, Result<ProviderStats, Fault>> {
+        Box::pin(self.core.stats(runtime))
+    }
+
+    fn sweep<'a>(&'a self, known: &'a [SandboxId]) -> BoxFuture<'a, Result<usize, Fault>> {
+        Box::pin(async move {
+            let swept = self.core.sweep(known, self.storage.sandboxes().await).await?;
+            swept.iter().for_each(|id| self.storage.discard(id));
+            Ok(swept.len())
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.core.close().await;
+            self.storage.close().await;
+            let claims = self.claims.lock().unwrap_or_else(|e| e.into_inner()).take();
+            let tree = self.core.cgroups.clone();
+            let given_back = spawn_blocking(move || {
+                if tree.sandboxes().is_empty() {
+                    claims.into_iter().for_each(Claims::give_back);
+                }
+            });
+            if let Err(error) = given_back.await {
+                tracing::error!(%error, "giving the host's user ids back");
+            }
+        })
+    }
+}
