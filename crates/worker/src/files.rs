@@ -9,28 +9,46 @@ use protocol::worker::{
     ByteStream, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply,
     OutputStream,
 };
+use tokio_util::task::AbortOnDropHandle;
 use types::failpoint::hit;
 use types::{Fault, SandboxId, Timestamp};
 
 use crate::core::Core;
-use crate::guest::{GuestError, Output, Said};
+use crate::guest::{GuestError, Input, Output, Said};
 use crate::supervisor::Sandbox;
 
 impl Core {
-    /// Starts a command.
-    pub(crate) async fn exec(&self, order: ExecOrder) -> Result<ExecStream, Fault> {
+    /// Starts a command; what `stdin` yields is its input, nothing without it.
+    pub(crate) async fn exec(
+        &self,
+        order: ExecOrder,
+        stdin: Option<ByteStream>,
+    ) -> Result<ExecStream, Fault> {
         self.adopted().await?;
         let sandbox = self.sandbox(&order.sandbox_id)?;
         let started = sandbox
             .guest()?
-            .exec(order.exec_id.as_str(), order.argv, order.env, order.workdir, order.timeout)
+            .exec(
+                order.exec_id.as_str(),
+                order.argv,
+                order.env,
+                order.workdir,
+                order.timeout,
+                stdin.is_some(),
+            )
             .await;
         let output = match started {
             Ok(output) => output,
             Err(error) => return Err(sandbox.explain(error).await),
         };
         hit("exec.started");
-        Ok(Box::pin(unfold(Some((output, sandbox)), next_event)))
+        let pump =
+            stdin.map(|stdin| AbortOnDropHandle::new(tokio::spawn(feed(output.input(), stdin))));
+        let events = unfold(Some((output, sandbox)), next_event);
+        // The pump lives as long as the stream.
+        Ok(Box::pin(events.inspect(move |_| {
+            let _held = &pump;
+        })))
     }
 
     pub(crate) async fn files(&self, id: &SandboxId, op: FileOp) -> Result<FileReply, Fault> {
@@ -50,6 +68,17 @@ impl Core {
             Err(error) => Err(sandbox.explain(error).await),
         }
     }
+}
+
+/// Hands stdin on as the command takes it; its end, and a break of it, are the command's EOF.
+async fn feed(input: Input, mut stdin: ByteStream) {
+    while let Some(Ok(data)) = stdin.next().await {
+        match input.send(data).await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return,
+        }
+    }
+    input.finish();
 }
 
 type Running = Option<(Output, Arc<Sandbox>)>;

@@ -53,7 +53,7 @@ impl WorkerLink for Worker {
     }
 
     fn exec(&self, order: ExecOrder) -> BoxFuture<'_, Result<ExecStream, Fault>> {
-        Box::pin(self.core.exec(order))
+        Box::pin(self.core.exec(order, None))
     }
 
     fn files(&self, id: SandboxId, op: FileOp) -> BoxFuture<'_, Result<FileReply, Fault>> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::worker::ControlLink;
+use protocol::worker::{ByteStream, ControlLink, ExecOrder, ExecStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -76,6 +76,26 @@ impl Worker {
         core.tasks.spawn(outbox::run(Arc::clone(&core)));
         core.tasks.spawn(heartbeat::run(Arc::clone(&core)));
         Ok(Arc::new(Self { core, _lock: lock }))
+    }
+
+    /// Starts a command whose stdin is `stdin`, as `stacyvm run` does. Otherwise as
+    /// [`protocol::worker::WorkerLink::exec`].
+    pub async fn exec_with_input(
+        &self,
+        order: ExecOrder,
+        stdin: ByteStream,
+    ) -> Result<ExecStream, Fault> {
+        self.core.exec(order, Some(stdin)).await
+    }
+
+    /// From now on dropping the stream of a command does not cancel it: the server goes, the
+    /// command runs to its own deadline (decisions 8). Call it before streams are told to end.
+    pub fn keep_commands(&self) {
+        for sandbox in self.core.sandboxes.all() {
+            if let Some(made) = sandbox.made() {
+                made.guest.keep();
+            }
+        }
     }
 
     /// Stops; sandboxes and the commands in them live on. Call it before dropping streams of

@@ -220,6 +220,29 @@ impl CallHandle {
         Poll::Ready(inner.end())
     }
 
+    /// Sends input as the agent grants credit. `false`: the call has ended.
+    pub async fn send(&self, data: Bytes) -> Result<bool, GuestError> {
+        self.input().send(data).await
+    }
+
+    /// No more input follows.
+    pub fn finish_input(&self) {
+        self.input().finish();
+    }
+
+    /// The right to send, for input that flows beside the output. One at a time.
+    pub fn input(&self) -> Input {
+        Input { call: Arc::clone(&self.call), connection: Arc::clone(&self.connection) }
+    }
+}
+
+/// Sends a call's input, whoever reads its output.
+pub(crate) struct Input {
+    call: Arc<Call>,
+    connection: Arc<Shared>,
+}
+
+impl Input {
     /// Sends `data` on the input channel, as credit allows. `false`: the call has ended meanwhile.
     pub async fn send(&self, mut data: Bytes) -> Result<bool, GuestError> {
         while !data.is_empty() {
@@ -234,7 +257,7 @@ impl CallHandle {
     }
 
     /// No more input follows.
-    pub fn finish_input(&self) {
+    pub fn finish(&self) {
         self.connection.small(Kind::Eof, self.call.id, &[]);
     }
 

@@ -26,6 +26,7 @@ pub(crate) struct Guest {
     /// Held while a connection is opened, so that a burst of calls opens one.
     opening: tokio::sync::Mutex<()>,
     hung_up: AtomicBool,
+    keep: AtomicBool,
 }
 
 impl Guest {
@@ -37,6 +38,7 @@ impl Guest {
             current: Mutex::new(None),
             opening: tokio::sync::Mutex::new(()),
             hung_up: AtomicBool::new(false),
+            keep: AtomicBool::new(false),
         }
     }
 
@@ -73,6 +75,14 @@ impl Guest {
                 Item::End(body) => return Ok(body),
                 Item::Event(_) | Item::Data(..) => {}
             }
+        }
+    }
+
+    /// From now on a call that is dropped is not cancelled: it runs on in the sandbox.
+    pub fn keep(&self) {
+        self.keep.store(true, Ordering::SeqCst);
+        if let Some(connection) = self.slot().as_ref() {
+            connection.keep();
         }
     }
 
@@ -114,6 +124,9 @@ impl Guest {
         let opening = connection::open(stream, self.idle);
         let connection = opening.ready(self.runtime.id.as_str()).await?;
         *self.slot() = Some(Arc::clone(&connection));
+        if self.keep.load(Ordering::SeqCst) {
+            connection.keep();
+        }
         if self.hung_up.load(Ordering::SeqCst) {
             connection.close(Lost::HungUp);
         }

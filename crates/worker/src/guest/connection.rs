@@ -36,6 +36,8 @@ pub(super) struct State {
     pub calls: HashMap<u32, Arc<Call>>,
     next: u32,
     pub closed: Option<Lost>,
+    /// What is given up from now on runs on in the agent.
+    keep: bool,
     driver: Option<Waker>,
 }
 
@@ -56,6 +58,7 @@ pub(super) fn open(stream: AgentStream, idle: Duration) -> Opening {
             calls: HashMap::new(),
             next: 1,
             closed: None,
+            keep: false,
             driver: None,
         }),
         room: Notify::new(),
@@ -163,9 +166,14 @@ impl Shared {
     /// Gives a call up. Frames that still come for it are dropped.
     pub fn cancel(&self, call: u32) {
         let mut state = self.lock();
-        if state.calls.remove(&call).is_some() && state.closed.is_none() {
+        if state.calls.remove(&call).is_some() && state.closed.is_none() && !state.keep {
             state.push(Kind::Cancel, call, &[]);
         }
+    }
+
+    /// From now on a call that is given up is not cancelled: this server goes, its work does not.
+    pub fn keep(&self) {
+        self.lock().keep = true;
     }
 
     /// Ends the connection; its calls end with `lost`. The first reason stays.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::agent::{Body, Channel, Event, ExecDone, ExecInfo, ExecSpec, Request};
 
-use super::call::{CallHandle, Item};
+use super::call::{CallHandle, Input, Item};
 use super::client::Guest;
 use super::error::{GuestError, Lost};
 
@@ -24,6 +24,11 @@ pub(crate) enum Said {
 }
 
 impl Output {
+    /// What sends the command's stdin, if it was started with one.
+    pub fn input(&self) -> Input {
+        self.call.input()
+    }
+
     /// What comes next; nothing does after `Done` or an error.
     pub async fn next(&mut self) -> Result<Said, GuestError> {
         loop {
@@ -39,7 +44,8 @@ impl Output {
 }
 
 impl Guest {
-    /// Starts a command; an error means that it did not start.
+    /// Starts a command; an error means that it did not start. `input`: [`Output::input`] follows,
+    /// else its stdin is empty.
     pub async fn exec(
         &self,
         exec_id: &str,
@@ -47,6 +53,7 @@ impl Guest {
         env: BTreeMap<String, String>,
         cwd: Option<String>,
         timeout: Option<Duration>,
+        input: bool,
     ) -> Result<Output, GuestError> {
         let spec = ExecSpec {
             exec_id: exec_id.to_owned(),
@@ -55,6 +62,7 @@ impl Guest {
             cwd,
             // A deadline below a millisecond is still one.
             timeout_ms: timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX).max(1)),
+            stdin: input,
             ..ExecSpec::default()
         };
         let mut call = self.call(&Request::Exec(spec)).await?;

@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod files;
 
+pub(crate) use call::Input;
 pub(crate) use client::Guest;
 pub(crate) use error::{GuestError, Lost, fault_of};
 pub(crate) use exec::{Output, Said};
