@@ -21,7 +21,7 @@ const BUFFER: usize = 128 * 1024;
 const MAX_HEADERS: usize = 100;
 /// After so long without a sign the kernel asks whether the other side is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// How often a busy connection is looked at.
+/// How often a connection is looked at: its phase may have become a shorter one.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Serves a connection until it is closed, overdue, or `abort` is cancelled.
@@ -47,8 +47,8 @@ pub(crate) async fn serve(
     let mut connection = pin!(http.serve_connection(io, service));
     let mut told = false;
     loop {
-        let deadline = phase.deadline();
-        let look = deadline.unwrap_or_else(|| Instant::now() + LOOK_AGAIN);
+        let later = Instant::now() + LOOK_AGAIN;
+        let look = phase.deadline().map_or(later, |deadline| deadline.min(later));
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(e) = ended {

@@ -11,7 +11,7 @@ const HEADERS: HeaderValue = HeaderValue::from_static(
     "Content-Type, X-API-Key, X-Admin-API-Key, X-Request-ID, X-User-ID, X-Tenant-ID, \
      Authorization, Idempotency-Key",
 );
-const EXPOSED: HeaderValue = HeaderValue::from_static("X-Request-ID");
+const EXPOSED: HeaderValue = HeaderValue::from_static("X-Request-ID, Retry-After");
 const ANY: HeaderValue = HeaderValue::from_static("*");
 
 pub(crate) struct Cors {

@@ -4,7 +4,8 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 use types::api::ErrorBody;
 use types::{ErrorCode, Fault};
 
@@ -30,6 +31,10 @@ impl IntoResponse for Error {
         let body =
             ErrorBody { code: fault.code.as_str().to_owned(), message: fault.message.clone() };
         let mut response = answer(status(fault.code), &body);
+        if let Some(after) = fault.retries_after() {
+            let seconds = after.as_secs().max(1);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response.extensions_mut().insert(Cause(Arc::new(fault)));
         response
     }
@@ -87,6 +92,20 @@ mod tests {
         ));
         let body = String::from_utf8(body.unwrap().unwrap().to_vec()).unwrap();
         assert!(body.contains("reading the store failed") && !body.contains("SELECT"), "{body}");
+    }
+
+    #[test]
+    fn a_fault_that_says_when_to_retry_is_told_so() {
+        let fault = Fault::new(ErrorCode::ResourceLimit, "full").caused_by("inside");
+        let fault = fault.retry_after(std::time::Duration::from_secs(30));
+        assert_eq!(chain(&fault), "full: worth a retry after 30s: inside");
+        let response = Error(fault).into_response();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[RETRY_AFTER]),
+            (429, &"30".parse().unwrap())
+        );
+        let plain = Error(Fault::new(ErrorCode::ResourceLimit, "full")).into_response();
+        assert!(plain.headers().get(RETRY_AFTER).is_none());
     }
 
     #[test]

@@ -4,12 +4,12 @@
 //! head ──request──> busy ──answered──> idle ──first byte──> head
 //! ```
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -51,8 +51,8 @@ impl Phase {
         self.now.store(phase, Ordering::Release);
     }
 
-    /// When patience ends, unless something happens until then. `None`: not before asked again
-    /// after a while.
+    /// When patience ends, unless something happens until then. `None`: a request has all the time
+    /// it needs.
     pub fn deadline(&self) -> Option<Instant> {
         let since = self.opened + Duration::from_millis(self.since.load(Ordering::Relaxed));
         let stalled = self.stalled.load(Ordering::Relaxed);

@@ -77,7 +77,8 @@ mod tests {
         for ours in ["localhost", "LocalHost:1", "127.0.0.1:7423", "[::1]:7423", "127.9.9.9"] {
             assert!(passes(ours, None, true), "{ours}");
         }
-        for foreign in ["evil.example", "localhost.evil.example", "10.0.0.1:7423", "3000-x.localhost"]
+        for foreign in
+            ["evil.example", "localhost.evil.example", "10.0.0.1:7423", "3000-x.localhost"]
         {
             assert!(!passes(foreign, None, true), "{foreign}");
             assert!(passes(foreign, None, false), "{foreign}");

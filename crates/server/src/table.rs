@@ -5,7 +5,8 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::Method;
 use types::{ErrorCode, Fault};
 
 use crate::app::App;
@@ -24,11 +25,12 @@ pub(crate) enum Kind {
 }
 
 pub(crate) struct Row {
+    /// GET answers HEAD too.
     pub method: &'static str,
     pub path: &'static str,
     pub kind: Kind,
     pub scope: Scope,
-    handler: fn() -> MethodRouter<App>,
+    handler: fn(MethodFilter) -> MethodRouter<App>,
 }
 
 const fn row(
@@ -36,7 +38,7 @@ const fn row(
     path: &'static str,
     kind: Kind,
     scope: Scope,
-    handler: fn() -> MethodRouter<App>,
+    handler: fn(MethodFilter) -> MethodRouter<App>,
 ) -> Row {
     Row { method, path, kind, scope, handler }
 }
@@ -45,40 +47,40 @@ use Kind::{Action, Root};
 
 #[rustfmt::skip]
 pub(crate) static ROUTES: &[Row] = &[
-    row("GET",    "/sandboxes",                  Root,   Scope::Read,  || get(sandboxes::list)),
-    row("POST",   "/sandboxes",                  Root,   Scope::Api,   || post(sandboxes::spawn)),
-    row("DELETE", "/sandboxes",                  Root,   Scope::Api,   || delete(sandboxes::prune)),
-    row("POST",   "/sandboxes/admission",        Action, Scope::Read,  || post(sandboxes::admission)),
-    row("GET",    "/sandboxes/{id}",             Root,   Scope::Read,  || get(sandboxes::one)),
-    row("DELETE", "/sandboxes/{id}",             Root,   Scope::Api,   || delete(sandboxes::destroy)),
-    row("POST",   "/sandboxes/{id}/extend",      Action, Scope::Api,   || post(sandboxes::extend)),
-    row("GET",    "/sandboxes/{id}/logs",        Action, Scope::Read,  || get(sandboxes::logs)),
-    row("GET",    "/sandboxes/{id}/stats",       Action, Scope::Read,  || get(sandboxes::stats)),
-    row("POST",   "/sandboxes/{id}/exec",        Action, Scope::Api,   || post(exec::exec)),
-    row("POST",   "/sandboxes/{id}/files",       Root,   Scope::Api,   || post(files::write)),
-    row("GET",    "/sandboxes/{id}/files",       Root,   Scope::Read,  || get(files::read)),
-    row("DELETE", "/sandboxes/{id}/files",       Root,   Scope::Api,   || delete(files::remove)),
-    row("GET",    "/sandboxes/{id}/files/list",  Action, Scope::Read,  || get(files::list)),
-    row("GET",    "/sandboxes/{id}/files/stat",  Action, Scope::Read,  || get(files::stat)),
-    row("GET",    "/sandboxes/{id}/files/glob",  Action, Scope::Read,  || get(files::glob)),
-    row("POST",   "/sandboxes/{id}/files/move",  Action, Scope::Api,   || post(files::rename)),
-    row("POST",   "/sandboxes/{id}/files/chmod", Action, Scope::Api,   || post(files::chmod)),
-    row("GET",    "/providers",                  Root,   Scope::Any,   || get(providers::list)),
-    row("POST",   "/providers/test",             Action, Scope::Any,   || post(providers::test)),
-    row("GET",    "/providers/{name}",           Root,   Scope::Any,   || get(providers::one)),
-    row("GET",    "/snapshots",                  Root,   Scope::Any,   || get(system::snapshots)),
-    row("GET",    "/pool/status",                Action, Scope::Any,   || get(system::pool)),
-    row("GET",    "/workers",                    Root,   Scope::Any,   || get(workers::list)),
-    row("GET",    "/workers/{id}",               Root,   Scope::Any,   || get(workers::one)),
-    row("GET",    "/health",                     Action, Scope::None,  || get(system::health)),
-    row("GET",    "/live",                       Action, Scope::None,  || get(system::live)),
-    row("GET",    "/ready",                      Action, Scope::None,  || get(system::ready)),
-    row("GET",    "/admin/providers",            Root,   Scope::Admin, || get(providers::list)),
-    row("POST",   "/admin/providers/test",       Action, Scope::Admin, || post(providers::test)),
-    row("GET",    "/admin/providers/{name}",     Root,   Scope::Admin, || get(providers::one)),
-    row("GET",    "/admin/workers",              Root,   Scope::Admin, || get(workers::list)),
-    row("GET",    "/admin/workers/{id}",         Root,   Scope::Admin, || get(workers::one)),
-    row("DELETE", "/admin/workers/{id}",         Root,   Scope::Admin, || delete(workers::delete)),
+    row("GET",    "/sandboxes",                  Root,   Scope::Read,  |m| on(m, sandboxes::list)),
+    row("POST",   "/sandboxes",                  Root,   Scope::Api,   |m| on(m, sandboxes::spawn)),
+    row("DELETE", "/sandboxes",                  Root,   Scope::Api,   |m| on(m, sandboxes::prune)),
+    row("POST",   "/sandboxes/admission",        Action, Scope::Read,  |m| on(m, sandboxes::admission)),
+    row("GET",    "/sandboxes/{id}",             Root,   Scope::Read,  |m| on(m, sandboxes::one)),
+    row("DELETE", "/sandboxes/{id}",             Root,   Scope::Api,   |m| on(m, sandboxes::destroy)),
+    row("POST",   "/sandboxes/{id}/extend",      Action, Scope::Api,   |m| on(m, sandboxes::extend)),
+    row("GET",    "/sandboxes/{id}/logs",        Action, Scope::Read,  |m| on(m, sandboxes::logs)),
+    row("GET",    "/sandboxes/{id}/stats",       Action, Scope::Read,  |m| on(m, sandboxes::stats)),
+    row("POST",   "/sandboxes/{id}/exec",        Action, Scope::Api,   |m| on(m, exec::exec)),
+    row("POST",   "/sandboxes/{id}/files",       Root,   Scope::Api,   |m| on(m, files::write)),
+    row("GET",    "/sandboxes/{id}/files",       Root,   Scope::Read,  |m| on(m, files::read)),
+    row("DELETE", "/sandboxes/{id}/files",       Root,   Scope::Api,   |m| on(m, files::remove)),
+    row("GET",    "/sandboxes/{id}/files/list",  Action, Scope::Read,  |m| on(m, files::list)),
+    row("GET",    "/sandboxes/{id}/files/stat",  Action, Scope::Read,  |m| on(m, files::stat)),
+    row("GET",    "/sandboxes/{id}/files/glob",  Action, Scope::Read,  |m| on(m, files::glob)),
+    row("POST",   "/sandboxes/{id}/files/move",  Action, Scope::Api,   |m| on(m, files::rename)),
+    row("POST",   "/sandboxes/{id}/files/chmod", Action, Scope::Api,   |m| on(m, files::chmod)),
+    row("GET",    "/providers",                  Root,   Scope::Any,   |m| on(m, providers::list)),
+    row("POST",   "/providers/test",             Action, Scope::Any,   |m| on(m, providers::test)),
+    row("GET",    "/providers/{name}",           Root,   Scope::Any,   |m| on(m, providers::one)),
+    row("GET",    "/snapshots",                  Root,   Scope::Any,   |m| on(m, system::snapshots)),
+    row("GET",    "/pool/status",                Action, Scope::Any,   |m| on(m, system::pool)),
+    row("GET",    "/workers",                    Root,   Scope::Any,   |m| on(m, workers::list)),
+    row("GET",    "/workers/{id}",               Root,   Scope::Any,   |m| on(m, workers::one)),
+    row("GET",    "/health",                     Action, Scope::None,  |m| on(m, system::health)),
+    row("GET",    "/live",                       Action, Scope::None,  |m| on(m, system::live)),
+    row("GET",    "/ready",                      Action, Scope::None,  |m| on(m, system::ready)),
+    row("GET",    "/admin/providers",            Root,   Scope::Admin, |m| on(m, providers::list)),
+    row("POST",   "/admin/providers/test",       Action, Scope::Admin, |m| on(m, providers::test)),
+    row("GET",    "/admin/providers/{name}",     Root,   Scope::Admin, |m| on(m, providers::one)),
+    row("GET",    "/admin/workers",              Root,   Scope::Admin, |m| on(m, workers::list)),
+    row("GET",    "/admin/workers/{id}",         Root,   Scope::Admin, |m| on(m, workers::one)),
+    row("DELETE", "/admin/workers/{id}",         Root,   Scope::Admin, |m| on(m, workers::delete)),
 ];
 
 pub(crate) fn router(app: App) -> Router {
@@ -87,7 +89,7 @@ pub(crate) fn router(app: App) -> Router {
     for row in ROUTES {
         let scope = row.scope;
         let check = from_fn(move |request, next| admit(scope, locked, request, next));
-        let handler = (row.handler)().route_layer(check);
+        let handler = (row.handler)(filter(row.method)).route_layer(check);
         let path = format!("{BASE}{}", row.path);
         if row.kind == Root {
             router = router.route(&format!("{path}/"), handler.clone());
@@ -95,6 +97,11 @@ pub(crate) fn router(app: App) -> Router {
         router = router.route(&path, handler);
     }
     router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(app)
+}
+
+fn filter(method: &str) -> MethodFilter {
+    let method = Method::from_bytes(method.as_bytes()).expect("the table holds methods");
+    MethodFilter::try_from(method).expect("the table holds standard methods")
 }
 
 /// Whether a path is below the API, where keys are asked for before anything else.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// A public error code (contract 0.6 and decisions 3). The HTTP status of each is chosen in
 /// `server`, nowhere else.
@@ -104,6 +105,17 @@ impl Fault {
         self
     }
 
+    /// Says that a repeat may succeed after so long; clients are told in `Retry-After`.
+    pub fn retry_after(self, after: Duration) -> Self {
+        let source = self.source;
+        Self { source: Some(Box::new(RetryAfter { after, source })), ..self }
+    }
+
+    /// After how long a repeat may succeed, if that was said.
+    pub fn retries_after(&self) -> Option<Duration> {
+        self.source.as_ref()?.downcast_ref::<RetryAfter>().map(|r| r.after)
+    }
+
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadRequest, message)
     }
@@ -133,6 +145,25 @@ impl fmt::Display for Fault {
 }
 
 impl Error for Fault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|e| e.as_ref() as &(dyn Error + 'static))
+    }
+}
+
+/// What [`Fault::retry_after`] leaves beside the private cause.
+#[derive(Debug)]
+struct RetryAfter {
+    after: Duration,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl fmt::Display for RetryAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worth a retry after {:?}", self.after)
+    }
+}
+
+impl Error for RetryAfter {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().map(|e| e.as_ref() as &(dyn Error + 'static))
     }

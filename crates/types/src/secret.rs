@@ -21,8 +21,8 @@ impl Secret {
     pub fn matches(&self, other: &str) -> bool {
         let (a, b) = (self.0.as_bytes(), other.as_bytes());
         let mut diff = usize::from(a.len() != b.len());
-        for i in 0..b.len() {
-            diff |= usize::from(a.get(i).copied().unwrap_or(0) ^ b[i]);
+        for (i, byte) in b.iter().enumerate() {
+            diff |= usize::from(a.get(i).copied().unwrap_or(0) ^ byte);
         }
         std::hint::black_box(diff) == 0
     }

@@ -1,5 +1,6 @@
 //! End to end: the built binary, driven as a user would.
 
+#[cfg(test)]
 mod e2e {
     mod golden;
 }

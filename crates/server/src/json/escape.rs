@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn nothing_breaks_a_line() {
-        let all: String = (0..=0x2100u32).chain(0x1f600..0x1f650).filter_map(char::from_u32).collect();
+        let all: String =
+            (0..=0x2100u32).chain(0x1f600..0x1f650).filter_map(char::from_u32).collect();
         let text = escaped(&all);
         assert!(text.chars().all(|c| {
             c >= ' ' && !matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '<' | '>' | '&')
@@ -100,7 +101,10 @@ mod tests {
 
     #[test]
     fn writes_short_forms() {
-        assert_eq!(escaped("a\"\\\n\t\u{1}<\u{2028}\u{85}\u{a0}"), "a\\\"\\\\\\n\\t\\u0001\\u003c\\u2028\\u0085\u{a0}");
+        assert_eq!(
+            escaped("a\"\\\n\t\u{1}<\u{2028}\u{85}\u{a0}"),
+            "a\\\"\\\\\\n\\t\\u0001\\u003c\\u2028\\u0085\u{a0}"
+        );
     }
 
     #[test]

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn keys_fold_nulls_vanish_and_strangers_are_ignored() {
-        let body = r#" {"IMAGE":"x","Memory_MB":300,"ttl":null,"deep":{"x":[1]},"metadata":{"A":"b"}} "#;
+        let body =
+            r#" {"IMAGE":"x","Memory_MB":300,"ttl":null,"deep":{"x":[1]},"metadata":{"A":"b"}} "#;
         let read = spawn(body).unwrap();
         assert_eq!(read.image.as_deref(), Some("x"));
         assert_eq!(read.memory_mb, Some(300));

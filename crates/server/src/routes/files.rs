@@ -58,13 +58,10 @@ pub(crate) async fn list(
         Some(_) => path_of(&query)?,
     };
     match app.control.files(&caller.context(), &id, FileOp::List { path }).await? {
-        FileReply::Entries(entries) => {
-            Ok(ok(&entries.into_iter().map(info).collect::<Vec<_>>()))
+        FileReply::Entries(entries) => Ok(ok(&entries.into_iter().map(info).collect::<Vec<_>>())),
+        FileReply::Done | FileReply::Content { .. } | FileReply::File(_) | FileReply::Paths(_) => {
+            Err(unexpected())
         }
-        FileReply::Done
-        | FileReply::Content { .. }
-        | FileReply::File(_)
-        | FileReply::Paths(_) => Err(unexpected()),
     }
 }
 
@@ -191,8 +188,7 @@ fn no_nul(text: String) -> Result<String, Fault> {
 fn octal(text: &str) -> Result<u32, Fault> {
     let digits = !text.is_empty() && text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());
     let bits = digits.then(|| u32::from_str_radix(text, 8).ok()).flatten();
-    bits.filter(|m| *m <= 0o7777)
-        .ok_or_else(|| Fault::bad_request("mode is octal text, like 0644"))
+    bits.filter(|m| *m <= 0o7777).ok_or_else(|| Fault::bad_request("mode is octal text, like 0644"))
 }
 
 /// A file as clients see it, the same on every provider (BUG-27).

@@ -22,10 +22,7 @@ pub(crate) async fn test(State(app): State<App>) -> Result<Response, Error> {
     Ok(ok(&healthy))
 }
 
-pub(crate) async fn one(
-    State(app): State<App>,
-    Param(name): Param,
-) -> Result<Response, Error> {
+pub(crate) async fn one(State(app): State<App>, Param(name): Param) -> Result<Response, Error> {
     let (mut report, sandbox_count) = app.control.provider(&name).await?;
     Ok(ok(&ProviderDetail {
         name: report.name.clone(),

@@ -59,7 +59,8 @@ pub(crate) async fn destroy(
     Param(id): Param,
     query: Query,
 ) -> Result<Response, Error> {
-    let grace = query.get("grace").filter(|g| !g.is_empty()).map(|g| span("grace", g)).transpose()?;
+    let grace =
+        query.get("grace").filter(|g| !g.is_empty()).map(|g| span("grace", g)).transpose()?;
     let grace = grace.filter(|g| !g.is_zero());
     let (status, word) = match app.control.destroy(&caller.context(), &id, grace).await? {
         Destroyed::Done => (StatusCode::OK, "destroyed"),
@@ -179,8 +180,7 @@ fn lifetime(text: Option<&str>) -> Result<Option<Duration>, Fault> {
 
 /// A duration that is not negative.
 pub(super) fn span(name: &str, text: &str) -> Result<Duration, Fault> {
-    let signed =
-        duration::parse(text).map_err(|e| Fault::bad_request(format!("{name} is {e}")))?;
+    let signed = duration::parse(text).map_err(|e| Fault::bad_request(format!("{name} is {e}")))?;
     if signed.negative {
         return Err(Fault::bad_request(format!("{name} is negative")));
     }

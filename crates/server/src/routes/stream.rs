@@ -18,14 +18,17 @@ use types::api::StreamLine;
 use types::{ErrorCode, Fault};
 
 use crate::error::chain;
-use crate::utf8::Joiner;
 use crate::json;
+use crate::utf8::Joiner;
 
 /// A blank line after so much silence: published clients give up after 30 s without a byte.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Lines that are ready together go out together, up to about so many bytes.
 const CHUNK: usize = 128 * 1024;
+
+/// A command that never stops writing must not keep a stopping server: so long it may go on.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The exit code of a command that ran into its timeout.
 const TIMED_OUT: i32 = 124;
@@ -37,6 +40,7 @@ pub(super) fn respond(events: ExecStream, closing: CancellationToken) -> Respons
         stdout: Joiner::default(),
         stderr: Joiner::default(),
         chunk: Vec::new(),
+        until: None,
         done: false,
     };
     let chunks = stream::unfold(lines, |mut lines| async move {
@@ -56,6 +60,8 @@ struct Lines {
     stdout: Joiner,
     stderr: Joiner,
     chunk: Vec<u8>,
+    /// Set once the server is stopping.
+    until: Option<Instant>,
     done: bool,
 }
 
@@ -63,6 +69,12 @@ impl Lines {
     /// The next bytes to send; `None` after the last line.
     async fn next(&mut self) -> Option<Bytes> {
         let quiet_until = Instant::now() + KEEP_ALIVE;
+        if !self.done && self.closing.is_cancelled() {
+            let until = *self.until.get_or_insert_with(|| Instant::now() + LAST_WORDS);
+            if until <= Instant::now() {
+                self.stopping();
+            }
+        }
         while self.chunk.is_empty() {
             if self.done {
                 return None;
@@ -71,9 +83,7 @@ impl Lines {
             tokio::select! {
                 biased;
                 event = self.events.next() => self.write(event),
-                () = self.closing.cancelled() => {
-                    self.broken(&Fault::unavailable("the server is stopping; the command runs on"));
-                }
+                () = self.closing.cancelled() => self.stopping(),
                 () = sleep_until(quiet_until) => return Some(Bytes::from_static(b"\n")),
             }
         }
@@ -133,6 +143,10 @@ impl Lines {
         self.flush();
         self.words(&fault.message);
         self.last(StreamLine { error: Some(fault.code.as_str().to_owned()), ..blank_exit() });
+    }
+
+    fn stopping(&mut self) {
+        self.broken(&Fault::unavailable("the server is stopping"));
     }
 
     /// Characters that will never be whole.
@@ -215,7 +229,10 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "{\"stream\":\"stdout\",\"data\":\"begun\u{fffd}\"}");
         assert!(lines[1].starts_with("{\"stream\":\"stderr\",\"data\":\"exec timeout"), "{text}");
-        assert_eq!(lines[2], "{\"stream\":\"exit\",\"data\":\"\",\"exit_code\":124,\"timed_out\":true}");
+        assert_eq!(
+            lines[2],
+            "{\"stream\":\"exit\",\"data\":\"\",\"exit_code\":124,\"timed_out\":true}"
+        );
     }
 
     #[tokio::test]
@@ -234,6 +251,20 @@ mod tests {
         let told = text(vec![out(b"x")], true).await;
         assert!(told.starts_with("{\"stream\":\"stdout\",\"data\":\"x\"}\n"), "{told}");
         assert!(told.ends_with("{\"stream\":\"exit\",\"data\":\"\",\"error\":\"UNAVAILABLE\"}\n"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_does_not_keep_a_stopping_server() {
+        let token = CancellationToken::new();
+        let flood: ExecStream = Box::pin(stream::repeat_with(|| out(b"x\n")));
+        let mut body = respond(flood, token.clone()).into_body().into_data_stream();
+        body.next().await.unwrap().unwrap();
+        token.cancel();
+        body.next().await.unwrap().unwrap();
+        tokio::time::advance(LAST_WORDS).await;
+        let last = body.next().await.unwrap().unwrap();
+        assert!(last.ends_with(b"\"error\":\"UNAVAILABLE\"}\n"));
+        assert!(body.next().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,8 @@
+//! The server on a real socket, over a real `control` and store, with a worker that plays along.
+
+mod fake;
+mod house;
+
+mod answers;
+mod doors;
+mod leaving;
