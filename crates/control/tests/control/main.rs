@@ -1,5 +1,7 @@
 //! Control as a whole, against a worker and a store in memory that fail, hang and die on demand.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
 mod admission;
 mod adoption;
 mod background;
@@ -9,6 +11,7 @@ mod extend;
 mod leaks;
 mod reach;
 mod spawn;
+mod sqlite;
 mod support;
 mod vanish;
 mod workers;

@@ -206,6 +206,8 @@ async fn one_destroyed_while_it_is_made_does_not_come_to_life() {
     assert_eq!(s.store.row(&id).state, SandboxState::Destroyed);
     gate.add_permits(1);
     assert_eq!(code(spawning.await.unwrap()), ErrorCode::NotFound);
+    // At once, not when the inventory is next compared.
+    assert!(!s.worker.holds(&id));
     s.is_clean().await;
 }
 
