@@ -11,6 +11,6 @@ mod wait;
 pub use binary::stacyvm;
 pub use http::{Reply, exchange};
 pub use images::busybox_rootfs;
-pub use slate::leftovers;
+pub use slate::{Leftover, leftovers};
 pub use system::{Running, System};
 pub use wait::wait_for;

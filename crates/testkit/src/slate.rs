@@ -1,66 +1,111 @@
 //! What an installation has on the host: processes, mounts, loop devices, control groups.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-/// Everything on this host that belongs to the installation in `data_dir`, in words.
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Something on this host that belongs to an installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leftover {
+    Process { pid: i32, words: String },
+    Mount(PathBuf),
+    Loop { device: PathBuf, file: String },
+    ControlGroup(PathBuf),
+}
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process { pid, words } => write!(f, "process {pid}: {words}"),
+            Self::Mount(at) => write!(f, "mount: {}", at.display()),
+            Self::Loop { device, file } => write!(f, "loop: {} on {file}", device.display()),
+            Self::ControlGroup(dir) => write!(f, "control group: {}", dir.display()),
+        }
+    }
+}
+
+/// Everything on this host that belongs to the installation in `data_dir`.
 ///
 /// Files inside `data_dir` are not looked at: what may stay there depends on the test.
-pub fn leftovers(data_dir: &Path) -> Vec<String> {
-    let mut found = Vec::new();
+pub fn leftovers(data_dir: &Path) -> Vec<Leftover> {
+    let mut found = processes(data_dir);
     found.extend(mounts(data_dir));
     found.extend(loops(data_dir));
-    found.extend(processes(data_dir));
     found.extend(cgroups(data_dir));
     found
 }
 
-fn mounts(data_dir: &Path) -> Vec<String> {
-    let needle = data_dir.to_string_lossy();
+/// Removes what is left over, as far as it can: the end of a test that did not end well.
+pub(crate) fn sweep(data_dir: &Path) {
+    for left in leftovers(data_dir) {
+        // One that is gone already is what we want.
+        let _ = match left {
+            Leftover::Process { pid, .. } => {
+                Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL).is_ok())
+            }
+            Leftover::Mount(at) => Some(unmount(at, UnmountFlags::DETACH).is_ok()),
+            Leftover::Loop { device, .. } => {
+                Some(Command::new("losetup").arg("-d").arg(device).status().is_ok())
+            }
+            Leftover::ControlGroup(dir) => Some(remove_group(&dir)),
+        };
+    }
+}
+
+fn remove_group(dir: &Path) -> bool {
+    for child in entries(dir).into_iter().filter(|d| d.is_dir()) {
+        remove_group(&child);
+    }
+    fs::remove_dir(dir).is_ok()
+}
+
+/// Deepest first.
+fn mounts(data_dir: &Path) -> Vec<Leftover> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table.lines().filter(|l| l.contains(&*needle)).map(|l| format!("mount: {l}")).collect()
+    let points = table.lines().filter_map(|l| l.split(' ').nth(4)).map(PathBuf::from);
+    let mut below: Vec<_> = points.filter(|p| p.starts_with(data_dir)).collect();
+    below.sort_by_key(|p| std::cmp::Reverse(p.components().count()));
+    below.into_iter().map(Leftover::Mount).collect()
 }
 
-fn loops(data_dir: &Path) -> Vec<String> {
-    let devices = entries(Path::new("/sys/block"));
-    let backing = devices.iter().filter_map(|d| {
-        let file = fs::read_to_string(d.join("loop/backing_file")).ok()?;
-        file.starts_with(&*data_dir.to_string_lossy())
-            .then(|| format!("loop device: {} on {}", d.display(), file.trim()))
+fn loops(data_dir: &Path) -> Vec<Leftover> {
+    let devices = entries(Path::new("/sys/block")).into_iter().filter_map(|d| {
+        let file = fs::read_to_string(d.join("loop/backing_file")).ok()?.trim().to_owned();
+        let device = Path::new("/dev").join(d.file_name()?);
+        Path::new(&file).starts_with(data_dir).then_some(Leftover::Loop { device, file })
     });
-    backing.collect()
+    devices.collect()
 }
 
-/// Processes that have something of the folder open, mapped, as a socket, or in their words.
-fn processes(data_dir: &Path) -> Vec<String> {
-    let own = std::process::id().to_string();
+/// Processes that have something of the folder open, as a socket, or in their words.
+fn processes(data_dir: &Path) -> Vec<Leftover> {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
     let all = entries(Path::new("/proc"));
-    let pids = all.iter().filter(|p| {
-        p.file_name().is_some_and(|n| {
-            let n = n.to_string_lossy();
-            n.bytes().all(|b| b.is_ascii_digit()) && *n != *own
-        })
+    let pids = all.into_iter().filter_map(|p| {
+        let pid: i32 = p.file_name()?.to_str()?.parse().ok()?;
+        Some((pid, p))
     });
-    pids.filter(|p| touches(p, data_dir)).map(|p| describe(p)).collect()
+    pids.filter(|(pid, p)| *pid != own && touches(p, data_dir))
+        .map(|(pid, p)| Leftover::Process { pid, words: words(&p) })
+        .collect()
 }
 
 fn touches(process: &Path, data_dir: &Path) -> bool {
     let needle = data_dir.to_string_lossy().into_owned();
-    let says = |file: &str| {
-        fs::read(process.join(file))
-            .is_ok_and(|text| String::from_utf8_lossy(&text).contains(&needle))
-    };
     let links = ["cwd", "root", "exe"].map(|l| process.join(l));
     let fds = entries(&process.join("fd"));
     let targets: Vec<PathBuf> =
         links.iter().chain(&fds).filter_map(|l| fs::read_link(l).ok()).collect();
-    says("cmdline")
+    words(process).contains(&needle)
         || targets.iter().any(|t| t.starts_with(data_dir))
-        || sockets(process, &needle).iter().any(|inode| {
-            let name = PathBuf::from(format!("socket:[{inode}]"));
-            targets.contains(&name)
-        })
+        || sockets(process, &needle)
+            .iter()
+            .any(|inode| targets.contains(&PathBuf::from(format!("socket:[{inode}]"))))
 }
 
 /// Inodes of the unix sockets bound below the folder, as the process's network namespace has them.
@@ -70,27 +115,22 @@ fn sockets(process: &Path, needle: &str) -> BTreeSet<String> {
     bound.filter_map(|l| l.split_whitespace().nth(6).map(str::to_owned)).collect()
 }
 
-fn describe(process: &Path) -> String {
-    let words = fs::read(process.join("cmdline")).unwrap_or_default();
-    let words = String::from_utf8_lossy(&words).replace('\0', " ");
-    format!("process: {} {}", process.display(), words.trim())
+fn words(process: &Path) -> String {
+    let bytes = fs::read(process.join("cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
 }
 
 /// Control groups whose name carries the installation's id, which the marker file holds.
-fn cgroups(data_dir: &Path) -> Vec<String> {
+fn cgroups(data_dir: &Path) -> Vec<Leftover> {
     let marker = fs::read_to_string(data_dir.join("stacyvm-data")).unwrap_or_default();
-    let long_enough = |word: &&str| word.len() >= 8;
-    let ids: Vec<&str> = marker
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(long_enough)
-        .filter(|w| w.bytes().any(|b| b.is_ascii_digit()))
-        .collect();
+    let id = |word: &&str| word.len() >= 8 && word.bytes().any(|b| b.is_ascii_digit());
+    let ids: Vec<&str> = marker.split(|c: char| !c.is_ascii_alphanumeric()).filter(id).collect();
     let mut found = Vec::new();
     let mut stack = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = stack.pop() {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if ids.iter().any(|id| name.contains(id)) {
-            found.push(format!("control group: {}", dir.display()));
+            found.push(Leftover::ControlGroup(dir));
             continue;
         }
         stack.extend(entries(&dir).into_iter().filter(|d| d.is_dir() && !d.is_symlink()));
@@ -106,27 +146,26 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
-    use std::process::Command;
 
     use super::*;
 
     #[test]
-    fn a_process_that_holds_something_is_seen() {
+    fn a_process_that_holds_something_is_seen_and_swept() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(leftovers(dir.path()), Vec::<String>::new());
+        assert_eq!(leftovers(dir.path()), []);
         let mut sleeper = Command::new("sleep").arg("60").current_dir(dir.path()).spawn().unwrap();
         let seen = leftovers(dir.path());
-        sleeper.kill().unwrap();
-        sleeper.wait().unwrap();
-        assert_eq!(seen.len(), 1, "{seen:?}");
-        assert!(seen[0].contains("sleep 60"), "{seen:?}");
+        sweep(dir.path());
+        assert!(!sleeper.wait().unwrap().success());
+        let [Leftover::Process { words, .. }] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!(words, "sleep 60");
     }
 
     #[test]
     fn a_bound_socket_is_seen() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(!touches(Path::new("/proc/self"), dir.path()));
         let _listener = UnixListener::bind(dir.path().join("s")).unwrap();
-        let own = PathBuf::from("/proc/self");
-        assert!(touches(&own, dir.path()));
+        assert!(touches(Path::new("/proc/self"), dir.path()));
     }
 }

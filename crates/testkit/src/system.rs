@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Reply, binary, http, leftovers, wait_for};
+use crate::{Leftover, Reply, binary, http, leftovers, slate, wait_for};
 
 const START: Duration = Duration::from_secs(30);
 /// More than the ten seconds that a graceful stop may take.
@@ -102,8 +102,14 @@ impl System {
 
     /// What of this system is still on the host. Empty after all sandboxes are destroyed and the
     /// server has stopped.
-    pub fn leftovers(&self) -> Vec<String> {
+    pub fn leftovers(&self) -> Vec<Leftover> {
         leftovers(&self.data_dir())
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        slate::sweep(&self.data_dir());
     }
 }
 

@@ -146,7 +146,7 @@ impl Lines {
     }
 
     fn stopping(&mut self) {
-        self.broken(&Fault::unavailable("the server is stopping"));
+        self.broken(&Fault::unavailable("the server is stopping; the command runs on"));
     }
 
     /// Characters that will never be whole.

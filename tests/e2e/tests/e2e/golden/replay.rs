@@ -36,7 +36,7 @@ pub async fn replay(file: &str, provider: &str) {
     }
     let clean = async || match system.leftovers() {
         left if left.is_empty() => Ok(()),
-        left => Err(left.join("\n")),
+        left => Err(left.iter().map(|l| format!("{l}\n")).collect::<String>()),
     };
     wait_for("nothing to be left over", Duration::from_secs(10), clean).await;
     assert!(wrong.is_empty(), "{file} on {provider}:\n{}\n\nits log:\n{log}", wrong.join("\n"));
