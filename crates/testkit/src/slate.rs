@@ -1,4 +1,5 @@
-//! What an installation has on the host: processes, mounts, loop devices, control groups.
+//! What an installation has on the host: processes, mounts, loop devices, control groups, claims of
+//! user ids.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,10 +13,18 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Something on this host that belongs to an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leftover {
-    Process { pid: i32, words: String },
+    Process {
+        pid: i32,
+        words: String,
+    },
     Mount(PathBuf),
-    Loop { device: PathBuf, file: String },
+    Loop {
+        device: PathBuf,
+        file: String,
+    },
     ControlGroup(PathBuf),
+    /// A block of user ids that nobody else can take.
+    UserIds(PathBuf),
 }
 
 impl fmt::Display for Leftover {
@@ -25,6 +34,7 @@ impl fmt::Display for Leftover {
             Self::Mount(at) => write!(f, "mount: {}", at.display()),
             Self::Loop { device, file } => write!(f, "loop: {} on {file}", device.display()),
             Self::ControlGroup(dir) => write!(f, "control group: {}", dir.display()),
+            Self::UserIds(file) => write!(f, "claimed user ids: {}", file.display()),
         }
     }
 }
@@ -36,7 +46,9 @@ pub fn leftovers(data_dir: &Path) -> Vec<Leftover> {
     let mut found = processes(data_dir);
     found.extend(mounts(data_dir));
     found.extend(loops(data_dir));
-    found.extend(cgroups(data_dir));
+    let ids = installations(data_dir);
+    found.extend(cgroups(&ids));
+    found.extend(claims(&ids));
     found
 }
 
@@ -53,6 +65,7 @@ pub(crate) fn sweep(data_dir: &Path) {
                 Some(Command::new("losetup").arg("-d").arg(device).status().is_ok())
             }
             Leftover::ControlGroup(dir) => Some(remove_group(&dir)),
+            Leftover::UserIds(file) => Some(fs::remove_file(file).is_ok()),
         };
     }
 }
@@ -120,11 +133,22 @@ fn words(process: &Path) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
 }
 
-/// Control groups whose name carries the installation's id, which the marker file holds.
-fn cgroups(data_dir: &Path) -> Vec<Leftover> {
+/// What the installations of a data folder put into the names of what they make on the host.
+fn installations(data_dir: &Path) -> Vec<String> {
     let marker = fs::read_to_string(data_dir.join("stacyvm-data")).unwrap_or_default();
-    let id = |word: &&str| word.len() >= 8 && word.bytes().any(|b| b.is_ascii_digit());
-    let ids: Vec<&str> = marker.split(|c: char| !c.is_ascii_alphanumeric()).filter(id).collect();
+    let ids = marker.lines().filter_map(|l| l.strip_prefix("installation "));
+    ids.map(str::to_owned).collect()
+}
+
+fn claims(ids: &[String]) -> Vec<Leftover> {
+    let files = entries(Path::new("/run/stacyvm/uid-blocks")).into_iter().filter(|file| {
+        let owner = fs::read_to_string(file).unwrap_or_default();
+        ids.iter().any(|id| owner.contains(id))
+    });
+    files.map(Leftover::UserIds).collect()
+}
+
+fn cgroups(ids: &[String]) -> Vec<Leftover> {
     let mut found = Vec::new();
     let mut stack = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = stack.pop() {
