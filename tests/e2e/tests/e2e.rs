@@ -2,5 +2,6 @@
 
 #[cfg(test)]
 mod e2e {
+    mod cli;
     mod golden;
 }

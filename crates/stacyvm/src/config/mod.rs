@@ -17,7 +17,9 @@ pub use env::Environment;
 pub use lint::{lint, weak_keys};
 pub use load::{LoadOptions, Loaded, load, load_served};
 pub use redact::shown;
-pub use schema::{Config, DatabaseDriver, LogFormat, NativeStorage, PullPolicy, SpawnOverflow};
+pub use schema::{
+    Config, DatabaseDriver, LogFormat, LogLevel, NativeStorage, PullPolicy, SpawnOverflow,
+};
 pub use unserved::{absent_providers, unserved};
 
 /// Why there is no configuration to work with.

@@ -8,8 +8,8 @@ mod storage;
 
 pub use auth::Auth;
 pub use behaviour::{Defaults, Exec, Pool, RateLimit, SpawnOverflow};
-pub use providers::{Native, NativeStorage, Providers};
-pub use serving::{LogFormat, Logging, Server, Worker};
+pub use providers::{NativeStorage, Providers};
+pub use serving::{LogFormat, LogLevel, Logging, Server, Worker};
 pub use storage::{Database, DatabaseDriver, Images, PullPolicy, Retention};
 
 use super::section::section;

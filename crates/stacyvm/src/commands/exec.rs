@@ -1,0 +1,64 @@
+//! `exec`: its output as it comes, its exit code as ours.
+
+use client::api::ExecRequest;
+use types::duration;
+
+use super::client;
+use crate::cli::{Exec, Global};
+use crate::failure::Failure;
+use crate::output;
+
+pub async fn run(global: &Global, args: Exec) -> Result<u8, Failure> {
+    let mut lines = client(global)?.exec_stream(&args.id, &request(&args)).await?;
+    while let Some(line) = lines.next().await? {
+        if let Some(code) = &line.error {
+            let text = if line.data.is_empty() { code } else { &line.data };
+            return Err(Failure::new(format!("the command was lost: {}", output::tame(text))));
+        }
+        match line.stream.as_str() {
+            "stdout" => output::stdout_bytes(line.data.as_bytes())?,
+            "stderr" => output::stderr_bytes(line.data.as_bytes())?,
+            "exit" => {
+                let Some(code) = line.exit_code else { break };
+                explain(line.timed_out, line.oom_killed);
+                return Ok(exit_code(code));
+            }
+            // A newer server's line.
+            _ => {}
+        }
+    }
+    Err(Failure::new("the stream ended without an exit code: the command's end is not known"))
+}
+
+fn request(args: &Exec) -> ExecRequest {
+    let around = &args.surroundings;
+    let (command, arguments) = if args.shell {
+        (args.command.join(" "), Vec::new())
+    } else {
+        let mut words = args.command.iter().cloned();
+        (words.next().unwrap_or_default(), words.collect())
+    };
+    ExecRequest {
+        command: Some(command),
+        args: (!arguments.is_empty()).then_some(arguments),
+        mode: Some(if args.shell { "shell" } else { "argv" }.to_owned()),
+        env: (!around.env.is_empty()).then(|| around.env.iter().cloned().collect()),
+        workdir: around.workdir.clone(),
+        timeout: around.timeout.map(duration::format),
+        stream: None,
+    }
+}
+
+/// Says what an exit code alone does not.
+pub fn explain(timed_out: bool, oom_killed: bool) {
+    if timed_out {
+        output::note("stacyvm: the command was ended: its time was up (--timeout)");
+    } else if oom_killed {
+        output::note("stacyvm: the command was killed: the sandbox was out of memory (--memory)");
+    }
+}
+
+/// A process can only end with 0 to 255; whatever else is said to have happened was no success.
+pub fn exit_code(code: i32) -> u8 {
+    u8::try_from(code).unwrap_or(1)
+}

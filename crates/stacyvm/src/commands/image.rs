@@ -1,0 +1,145 @@
+//! `image import | ls | rm`: the images on this machine, beside a live server too.
+
+use std::path::{Path, PathBuf};
+
+use ::providers::images::{ImageInfo, ImageStore, Progress};
+use serde_json::json;
+
+use super::load_options;
+use crate::assemble::{self, DataDir, Signals};
+use crate::cli::{Global, Image};
+use crate::config;
+use crate::failure::Failure;
+use crate::output::{self, tame};
+
+pub fn run(global: &Global, command: Image) -> Result<(), Failure> {
+    let (options, env) = load_options(global);
+    let config = config::load(&options, &env)?.config;
+    let data_dir =
+        DataDir::open(Path::new(&config.data_dir)).map_err(|e| Failure::new(e.to_string()))?;
+    let runtime = assemble::multi_thread()?;
+    let done = runtime.block_on(async {
+        let store = assemble::image_store(&config, &data_dir)?;
+        match command {
+            Image::Import { path, tag, format } => import(&store, path, tag, format.json).await,
+            Image::Ls(format) => list(&store, format.json).await,
+            Image::Rm { name } => {
+                store.remove(&name).await?;
+                output::line(&format!("{} removed", tame(&name)))?;
+                Ok(())
+            }
+        }
+    });
+    runtime.shutdown_background();
+    done
+}
+
+async fn import(
+    store: &ImageStore,
+    path: PathBuf,
+    tag: Option<String>,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let tag = match tag {
+        Some(tag) => tag,
+        None => tag_of(&path)?,
+    };
+    let mut signals = Signals::catch()?;
+    let imported = tokio::select! {
+        imported = store.import(&path, Some(&tag), show_progress) => imported,
+        // The import stops and leaves nothing.
+        signal = signals.next() => {
+            output::progress("");
+            return Err(Failure { text: "the import was given up".into(), code: signal.exit_code() });
+        }
+    };
+    output::progress("");
+    let info =
+        imported.map_err(|e| Failure::because(&format!("cannot import {}", path.display()), &e))?;
+    if as_json {
+        output::json(&json!(info))?;
+        return Ok(());
+    }
+    for note in &info.notes {
+        output::note(&format!("note: {}", tame(note)));
+    }
+    let known = if info.existed { ", which was here already" } else { "" };
+    output::line(&format!("{tag}  {}  {}{known}", short(&info.digest), size(info.size_bytes)))?;
+    Ok(())
+}
+
+fn show_progress(progress: Progress) {
+    let read = size(progress.bytes);
+    match progress.total_bytes {
+        Some(total) => output::progress(&format!("importing: {read} of {}", size(total))),
+        None => output::progress(&format!("importing: {read}")),
+    }
+}
+
+async fn list(store: &ImageStore, as_json: bool) -> Result<(), Failure> {
+    let images = store.list().await?;
+    if as_json {
+        output::json(&json!(images))?;
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = images.iter().flat_map(rows_of).collect();
+    output::table(&["NAME", "DIGEST", "SIZE", "FILES", "CREATED"], &rows)?;
+    Ok(())
+}
+
+/// One row for each of its names.
+fn rows_of(image: &ImageInfo) -> Vec<Vec<String>> {
+    let row = |name: &str| {
+        vec![
+            tame(name),
+            short(&image.digest),
+            size(image.size_bytes),
+            image.entries.to_string(),
+            image.created.whole_seconds().to_string(),
+        ]
+    };
+    if image.names.is_empty() {
+        return vec![row("-")];
+    }
+    image.names.iter().map(|name| row(name)).collect()
+}
+
+/// The name of a file without the endings of archives; a user who wants another says so.
+fn tag_of(path: &Path) -> Result<String, Failure> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = real.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let bare = [".tar.gz", ".tgz", ".tar"].iter().find_map(|end| name.strip_suffix(end));
+    let tag = bare.unwrap_or(name).to_ascii_lowercase();
+    if tag.is_empty() {
+        return Err(Failure::new("this path gives no name: name the image with --tag"));
+    }
+    Ok(tag)
+}
+
+/// Enough of a digest to name it.
+fn short(digest: &str) -> String {
+    digest.trim_start_matches("sha256:").chars().take(12).collect()
+}
+
+fn size(bytes: u64) -> String {
+    const STEPS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match STEPS.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_names_read_well() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(5 << 30), "5.0 GiB");
+        assert_eq!(tag_of(Path::new("/x/Alpine.tar.gz")).unwrap(), "alpine");
+        assert_eq!(tag_of(Path::new("/x/rootfs")).unwrap(), "rootfs");
+        assert!(tag_of(Path::new("/")).is_err());
+    }
+}

@@ -1,0 +1,64 @@
+//! One file for each command: reads its arguments, does the work through the floors below, prints.
+
+mod config;
+mod doctor;
+mod exec;
+mod image;
+mod kill;
+mod list;
+mod logs;
+mod run;
+mod serve;
+mod spawn;
+mod version;
+
+use client::Client;
+
+use crate::cli::{Cli, Command, Global};
+use crate::config::{Environment, LoadOptions};
+use crate::failure::Failure;
+
+/// The exit code of a command that did what it was asked.
+const DONE: u8 = 0;
+
+/// Does what the command line says; returns the exit code.
+pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    let Cli { global, command } = cli;
+    let done = match command {
+        Command::Serve(args) => return serve::run(&global, args),
+        Command::Run(args) => return run::run(&global, args),
+        Command::Exec(args) => return remote(exec::run(&global, args)),
+        Command::Spawn(args) => remote(spawn::run(&global, args)),
+        Command::List(format) => remote(list::run(&global, format)),
+        Command::Kill(args) => remote(kill::run(&global, args)),
+        Command::Logs(args) => remote(logs::run(&global, args)),
+        Command::Image(args) => image::run(&global, args),
+        Command::Doctor(args) => doctor::run(&global, args),
+        Command::Config(args) => config::run(&global, args),
+        Command::Version(format) => version::run(&format),
+    };
+    done.map(|()| DONE)
+}
+
+/// Runs a command that only talks to a server: one thread is enough.
+fn remote<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::because("cannot start", &e))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}
+
+fn client(global: &Global) -> Result<Client, Failure> {
+    let mut options = client::Options::new(&global.server);
+    options.api_key = global.api_key.clone();
+    Ok(Client::new(options)?)
+}
+
+/// Where the configuration of this call is to be found.
+fn load_options(global: &Global) -> (LoadOptions, Environment) {
+    let options = LoadOptions { file: global.config.clone(), overrides: Vec::new() };
+    (options, Environment::of_process())
+}
