@@ -4,6 +4,7 @@
 //! Exec, files and logs are not here: they go through the agent, over the byte stream that
 //! [`Provider::connect`] opens.
 
+pub mod images;
 mod provider;
 
 pub use provider::{

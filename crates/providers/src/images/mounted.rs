@@ -1,0 +1,28 @@
+//! Which layers are mounted by anybody: what running processes' mount tables say.
+
+use std::collections::HashSet;
+use std::fs;
+
+/// Those of `layers` that an overlay of some running process names. A process that goes while we
+/// look, or whose table we may not read, is passed over: it is not one of ours.
+pub(super) fn mounted(layers: &[String]) -> HashSet<String> {
+    let mut found = HashSet::new();
+    let mut seen = HashSet::new();
+    let Ok(processes) = fs::read_dir("/proc") else { return found };
+    for process in processes.flatten() {
+        if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        let path = process.path();
+        // Many processes share a mount namespace: look once.
+        if fs::read_link(path.join("ns/mnt")).is_ok_and(|ns| !seen.insert(ns)) {
+            continue;
+        }
+        let Ok(table) = fs::read(path.join("mountinfo")) else { continue };
+        let table = String::from_utf8_lossy(&table);
+        for line in table.lines().filter(|line| line.contains(" - overlay ")) {
+            found.extend(layers.iter().filter(|short| line.contains(short.as_str())).cloned());
+        }
+    }
+    found
+}
