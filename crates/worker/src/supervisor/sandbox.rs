@@ -193,9 +193,11 @@ impl Sandbox {
         let (delay, cause): (_, Box<dyn std::error::Error + Send + Sync>) = match error {
             GuestError::Agent(said) => return fault_of(said),
             GuestError::Fault(fault) => return fault,
-            // This side hung up, so the phase is set already, or the worker stops.
-            GuestError::Lost(Lost::HungUp) => (Duration::ZERO, Lost::HungUp.into()),
-            GuestError::Lost(lost) => (NEWS_DELAY, lost.into()),
+            // This side ended it: the phase is set already, or there is no news to come.
+            GuestError::Lost(lost @ (Lost::HungUp | Lost::Protocol(_) | Lost::Silent)) => {
+                (Duration::ZERO, lost.into())
+            }
+            GuestError::Lost(lost @ (Lost::Closed | Lost::Io(_))) => (NEWS_DELAY, lost.into()),
             GuestError::Unreachable(fault) => (NEWS_DELAY, fault.into()),
         };
         let mut phase = self.phase.subscribe();

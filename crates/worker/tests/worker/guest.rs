@@ -1,0 +1,164 @@
+//! The client to the agent: flow, faults, and agents that attack.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use protocol::agent::{MAX_PAYLOAD, WINDOW};
+use protocol::worker::{ExecEvent, WorkerLink};
+use types::{ErrorCode, SandboxState};
+
+use crate::support::{World, collect, command, run, wait_for, within};
+
+#[tokio::test]
+async fn concurrent_calls_share_a_connection_and_keep_apart() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let calls = (0..50).map(|n| {
+        let (worker, id) = (&worker, &id);
+        async move {
+            let text = format!("answer {n}");
+            let (output, end) = run(worker, id, &["echo", &text]).await;
+            end.unwrap();
+            assert_eq!(output, text.as_bytes());
+        }
+    });
+    within("fifty calls", futures_util::future::join_all(calls)).await;
+    assert_eq!(world.provider.connects.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_stalled_consumer_stops_its_own_command_only() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let agent = world.provider.agent(&id);
+    let mut stalled = worker.exec(command(&id, &["flood", "8000000"])).await.unwrap();
+    wait_for("a full window", async || {
+        (*agent.flooded.lock().unwrap() >= WINDOW as usize).then_some(())
+    })
+    .await;
+    // Others go through, and the stalled one has not gone beyond its window meanwhile.
+    for _ in 0..20 {
+        run(&worker, &id, &["echo", "x"]).await.1.unwrap();
+    }
+    assert!(*agent.flooded.lock().unwrap() <= WINDOW as usize + MAX_PAYLOAD);
+    let first = stalled.next().await.unwrap().unwrap();
+    assert!(matches!(first, ExecEvent::Output { data, .. } if data.len() <= MAX_PAYLOAD));
+    let (rest, end) = collect(stalled).await;
+    assert_eq!(end.unwrap().exit_code, 3);
+    assert_eq!(rest.len() + MAX_PAYLOAD, 8_000_000);
+}
+
+#[tokio::test]
+async fn tiny_pieces_of_both_streams_keep_their_order() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let mut stream = worker.exec(command(&id, &["tiny", "3000"])).await.unwrap();
+    let (mut count, mut last) = (0, None);
+    while let Some(event) = within("output", stream.next()).await {
+        if let ExecEvent::Output { stream, data } = event.unwrap() {
+            assert_eq!(data.len(), 1);
+            assert_ne!(last.replace(stream), Some(stream));
+            count += 1;
+        }
+    }
+    assert_eq!(count, 3000);
+}
+
+#[tokio::test]
+async fn a_dropped_stream_cancels_its_command() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let agent = world.provider.agent(&id);
+    drop(worker.exec(command(&id, &["flood", "100000000"])).await.unwrap());
+    drop(worker.exec(command(&id, &["hang"])).await.unwrap());
+    wait_for("two cancels", async || (*agent.cancelled.lock().unwrap() == 2).then_some(())).await;
+    run(&worker, &id, &["echo", "x"]).await.1.unwrap();
+    assert_eq!(*agent.cancelled.lock().unwrap(), 2, "a command that ended is not cancelled");
+}
+
+#[tokio::test]
+async fn a_lost_connection_fails_what_ran_and_is_opened_again() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let beside = worker.exec(command(&id, &["hang"])).await.unwrap();
+    let (output, end) = run(&worker, &id, &["hang-up"]).await;
+    assert_eq!(output, b"half");
+    for fault in [end.unwrap_err(), collect(beside).await.1.unwrap_err()] {
+        assert_eq!(fault.code, ErrorCode::Unavailable);
+        assert_eq!(fault.message, format!("the connection to sandbox {id} was lost"));
+    }
+    run(&worker, &id, &["echo", "x"]).await.1.unwrap();
+    assert_eq!(world.provider.connects.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_agent_that_breaks_the_protocol_is_cut_off() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    for lie in ["garbage", "overrun", "on-input", "bad-end"] {
+        let end = match worker.exec(command(&id, &[lie])).await {
+            Ok(stream) => collect(stream).await.1.map(|_| ()),
+            Err(fault) => Err(fault),
+        };
+        assert_eq!(end.unwrap_err().code, ErrorCode::Unavailable, "{lie}");
+        run(&worker, &id, &["echo", "still here"]).await.1.unwrap();
+    }
+    run(&worker, &id, &["stray-frames"]).await.1.unwrap();
+    let fact = worker.status(id).await.unwrap().unwrap();
+    assert_eq!(fact.state, SandboxState::Running);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_opened_again() {
+    let mut world = World::new();
+    world.config.guest_idle = Duration::from_millis(30);
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let agent = world.provider.agent(&id);
+    let open = worker.exec(command(&id, &["hang"])).await.unwrap();
+    let before = world.provider.connects.load(Ordering::SeqCst);
+    let closed =
+        wait_for("nothing", async || (*agent.connections.lock().unwrap() == 0).then_some(()));
+    let in_use = tokio::time::timeout(world.config.guest_idle * 5, closed).await;
+    assert!(in_use.is_err(), "a connection with a silent command on it was closed");
+    assert_eq!(world.provider.connects.load(Ordering::SeqCst), before);
+    drop(open);
+    wait_for("the close", async || (*agent.connections.lock().unwrap() == 0).then_some(())).await;
+    run(&worker, &id, &["echo", "x"]).await.1.unwrap();
+    assert_eq!(world.provider.connects.load(Ordering::SeqCst), before + 1);
+}
+
+#[tokio::test]
+async fn what_the_agent_refuses_is_told_as_it_is() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let fault = worker.exec(command(&id, &["none-left"])).await.err().unwrap();
+    assert_eq!((fault.code, fault.message.as_str()), (ErrorCode::ResourceLimit, "no process left"));
+    let huge = "x".repeat(MAX_PAYLOAD);
+    let fault = worker.exec(command(&id, &["echo", &huge])).await.err().unwrap();
+    assert_eq!(fault.code, ErrorCode::TooLarge);
+}
+
+#[tokio::test]
+async fn commands_live_on_when_the_worker_stops() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let agent = world.provider.agent(&id);
+    let stream = worker.exec(command(&id, &["hang"])).await.unwrap();
+    worker.shutdown().await;
+    assert_eq!(collect(stream).await.1.unwrap_err().code, ErrorCode::Unavailable);
+    wait_for("the close", async || (*agent.connections.lock().unwrap() == 0).then_some(())).await;
+    assert_eq!(*agent.cancelled.lock().unwrap(), 0);
+    assert!(world.provider.has(&id));
+    let refused = worker.exec(command(&id, &["echo", "x"])).await.err().unwrap();
+    assert_eq!(refused.code, ErrorCode::Unavailable);
+}
