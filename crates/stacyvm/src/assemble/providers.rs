@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::providers::Provider;
-use ::providers::images::{ImageStore, Options as ImageOptions};
+use ::providers::images::ImageStore;
 use ::providers::mock::{MockConfig, MockProvider};
 use ::providers::native::{NativeConfig, NativeProvider, StorageChoice};
 use types::Fault;
@@ -44,8 +44,7 @@ impl Started {
 
 /// The images on this machine.
 pub fn image_store(config: &Config, data_dir: &DataDir) -> Result<ImageStore, Failure> {
-    let options = ImageOptions { aliases: config.images.aliases.clone(), ..Default::default() };
-    ImageStore::open(&data_dir.images(), options)
+    ImageStore::open(data_dir.images(), config.images.aliases.clone())
         .map_err(|e| Failure::because("cannot open the store of images", &e))
 }
 

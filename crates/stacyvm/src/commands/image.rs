@@ -82,7 +82,9 @@ async fn list(store: &ImageStore, as_json: bool) -> Result<(), Failure> {
         output::json(&json!(images))?;
         return Ok(());
     }
-    let rows: Vec<Vec<String>> = images.iter().flat_map(rows_of).collect();
+    let built_in = ["host", "built in", "-", "-", "-"].map(str::to_owned).to_vec();
+    let stored = images.iter().flat_map(rows_of);
+    let rows: Vec<Vec<String>> = std::iter::once(built_in).chain(stored).collect();
     output::table(&["NAME", "DIGEST", "SIZE", "FILES", "CREATED"], &rows)?;
     Ok(())
 }

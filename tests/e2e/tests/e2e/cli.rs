@@ -196,7 +196,7 @@ async fn two_servers_do_not_share_a_data_directory() {
     let server = system.start().await;
     let (code, _, err) = ran(cli(&system, &["serve"]));
     assert_eq!(code, 1);
-    assert!(err.contains("in use"), "{err}");
+    assert!(err.contains("another stacyvm serve"), "{err}");
     assert_eq!(server.stop().await.code(), Some(0));
 }
 
