@@ -58,7 +58,7 @@ impl System {
     /// Any other command of the binary, on this configuration. Runs in the system's folder.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary::stacyvm());
-        command.args(args).arg("--config").arg(self.config_file());
+        command.arg("--config").arg(self.config_file()).args(args);
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
         command
