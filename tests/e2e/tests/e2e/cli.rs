@@ -216,7 +216,7 @@ fn run_passes_everything_through() {
     let (code, _, err) = run(&["--image", "not:there", "--", "true"]);
     assert_eq!(code, 1);
     assert!(err.contains("not:there"), "{err}");
-    assert_eq!(system.leftovers(), Vec::<String>::new());
+    assert!(system.leftovers().is_empty(), "{:?}", system.leftovers());
     assert_eq!(std::fs::read_dir(system.data_dir().join("run")).unwrap().count(), 0);
 }
 
@@ -262,7 +262,7 @@ async fn run_leaves_nothing_however_it_ends() {
     }
     // What the killed one left, the next one clears.
     assert_eq!(ran(cli(&system, &["run", "true"])).0, 0);
-    assert_eq!(system.leftovers(), Vec::<String>::new());
+    assert!(system.leftovers().is_empty(), "{:?}", system.leftovers());
     assert_eq!(std::fs::read_dir(system.data_dir().join("run")).unwrap().count(), 0);
 }
 
@@ -285,7 +285,7 @@ fn a_closed_pipe_is_no_error_worth_a_word() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(told(&output), (141, String::new(), String::new()));
-    assert_eq!(system.leftovers(), Vec::<String>::new());
+    assert!(system.leftovers().is_empty(), "{:?}", system.leftovers());
 }
 
 #[tokio::test]
