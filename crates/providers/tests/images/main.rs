@@ -1,0 +1,9 @@
+//! The store of images as its users see it: real directories, real and hostile archives, several
+//! processes, crashes.
+
+mod basics;
+mod formats;
+mod host;
+mod hostile;
+mod processes;
+mod support;
