@@ -61,7 +61,7 @@ impl Core {
         reason: EndedReason,
         grace: Option<Duration>,
     ) -> Result<(), Fault> {
-        sandbox.doomed.store(true, Ordering::Release);
+        sandbox.doomed.cancel();
         if let Some(grace) = grace {
             // Commands that do not end in time are ended with the sandbox.
             let _ = tokio::time::timeout(grace, ask_to_end(sandbox)).await;

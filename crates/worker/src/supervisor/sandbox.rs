@@ -9,6 +9,7 @@ use protocol::worker::SandboxFact;
 use providers::{Provider, Runtime};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use types::clock::BootTime;
 use types::{EndedReason, ErrorCode, Fault, SandboxId, SandboxState, Timestamp};
 
@@ -55,7 +56,7 @@ pub(crate) struct Sandbox {
     /// Whoever changes its phase holds this.
     pub turn: Arc<tokio::sync::Mutex<()>>,
     /// It is to be destroyed: a spawn under way gives up.
-    pub doomed: AtomicBool,
+    pub doomed: CancellationToken,
     /// A task repeats its destroy.
     pub retrying: AtomicBool,
     /// Why its spawn failed, for who asked twice.
@@ -93,7 +94,7 @@ impl Sandbox {
             started,
             phase: watch::Sender::new(phase),
             turn: Arc::default(),
-            doomed: AtomicBool::new(false),
+            doomed: CancellationToken::new(),
             retrying: AtomicBool::new(false),
             spawn_fault: OnceLock::new(),
             cpu: Mutex::new(None),

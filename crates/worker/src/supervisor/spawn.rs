@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use protocol::worker::{SpawnOrder, Spawned};
@@ -83,6 +82,14 @@ impl Core {
         order: SpawnOrder,
         turn: OwnedMutexGuard<()>,
     ) -> Result<Spawned, Fault> {
+        if let Err(e) = folder::make(&sandbox.dir) {
+            // One that is there already is somebody else's to undo.
+            let fault = journal_fault(e);
+            let _ = sandbox.spawn_fault.set((fault.code, fault.message.clone()));
+            self.sandboxes.remove(&sandbox.id);
+            sandbox.set_phase(Phase::Gone(EndedReason::SpawnFailed));
+            return Err(fault);
+        }
         self.ttl.set(&sandbox.id, sandbox.expiry().deadline);
         match self.try_make(sandbox, order).await {
             Ok(()) => {
@@ -104,12 +111,14 @@ impl Core {
     }
 
     async fn try_make(&self, sandbox: &Sandbox, order: SpawnOrder) -> Result<(), Fault> {
-        folder::make(&sandbox.dir).map_err(journal_fault)?;
         let intent = self.intent(sandbox, &order);
         journal::append(&sandbox.dir, &Step::Intent(intent)).map_err(journal_fault)?;
         hit("spawn.journaled");
-        let image = sandbox.provider.prepare(&order.image).await?;
-        sandbox.check_wanted()?;
+        // It may have to be fetched: a destroy need not wait for that.
+        let image = tokio::select! {
+            image = sandbox.provider.prepare(&order.image) => image?,
+            () = sandbox.doomed.cancelled() => return Err(sandbox.unwanted()),
+        };
         let spec = CreateSpec {
             id: sandbox.id.clone(),
             dir: sandbox.dir.clone(),
@@ -132,7 +141,10 @@ impl Core {
         if let Err(error) = greeted {
             return Err(Fault::unavailable("the new sandbox does not answer").caused_by(error));
         }
-        sandbox.check_wanted()
+        if sandbox.doomed.is_cancelled() {
+            return Err(sandbox.unwanted());
+        }
+        Ok(())
     }
 
     fn intent(&self, sandbox: &Sandbox, order: &SpawnOrder) -> Intent {
@@ -161,14 +173,8 @@ impl Core {
 }
 
 impl Sandbox {
-    fn check_wanted(&self) -> Result<(), Fault> {
-        if self.doomed.load(Ordering::Acquire) {
-            return Err(conflict(format!(
-                "sandbox {} was destroyed while it was spawned",
-                self.id
-            )));
-        }
-        Ok(())
+    fn unwanted(&self) -> Fault {
+        conflict(format!("sandbox {} was destroyed while it was spawned", self.id))
     }
 }
 

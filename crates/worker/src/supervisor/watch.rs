@@ -26,6 +26,10 @@ impl Core {
 
     /// Its PID 1 is gone, and nobody asked for it.
     pub(crate) async fn died(self: &Arc<Self>, sandbox: &Arc<Sandbox>, reason: EndedReason) {
+        if self.stop.is_cancelled() {
+            // The next server finds out.
+            return;
+        }
         if sandbox.expiry().deadline <= self.clock.boot() || reason == EndedReason::Expired {
             return self.expire(sandbox).await;
         }

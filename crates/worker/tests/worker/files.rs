@@ -100,3 +100,16 @@ async fn cpu_is_a_rate_between_two_looks() {
     }
     assert_eq!(rates, [50.0, 50.0, 0.0]);
 }
+
+#[tokio::test]
+async fn an_endless_answer_is_cut_off_and_the_rest_goes_on() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let agent = world.provider.agent(&id);
+    let op = FileOp::Glob { pattern: "**".to_owned() };
+    let fault = within("the glob", worker.files(id.clone(), op)).await.err().unwrap();
+    assert_eq!(fault.code, ErrorCode::TooLarge);
+    wait_for("the cancel", async || (*agent.cancelled.lock().unwrap() == 1).then_some(())).await;
+    assert_eq!(worker.logs(id, 1).await.unwrap().len(), 1);
+}

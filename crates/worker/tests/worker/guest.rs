@@ -162,3 +162,31 @@ async fn commands_live_on_when_the_worker_stops() {
     let refused = worker.exec(command(&id, &["echo", "x"])).await.err().unwrap();
     assert_eq!(refused.code, ErrorCode::Unavailable);
 }
+
+#[tokio::test]
+async fn stdin_flows_beside_the_output() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    // Twice the window each way: it can only pass if both directions move together.
+    let piece = bytes::Bytes::from(vec![b'x'; 100_000]);
+    let input = futures_util::stream::repeat_with(move || Ok(piece.clone())).take(6);
+    let stream = worker.exec_with_input(command(&id, &["cat"]), Box::pin(input)).await.unwrap();
+    let (output, end) = collect(stream).await;
+    end.unwrap();
+    assert_eq!(output.len(), 600_000);
+}
+
+#[tokio::test]
+async fn commands_that_are_kept_are_not_cancelled_by_a_dropped_stream() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let agent = world.provider.agent(&id);
+    let stream = worker.exec(command(&id, &["hang"])).await.unwrap();
+    worker.keep_commands();
+    drop(stream);
+    // A frame sent after the cancel that must not be has been answered.
+    run(&worker, &id, &["echo", "x"]).await.1.unwrap();
+    assert_eq!(*agent.cancelled.lock().unwrap(), 0);
+}

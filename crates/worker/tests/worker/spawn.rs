@@ -183,3 +183,31 @@ async fn an_order_that_is_over_before_it_begins_is_refused() {
     assert_eq!(worker.spawn(order).await.unwrap_err().code, ErrorCode::NotFound);
     world.assert_gone(&id(1));
 }
+
+#[tokio::test]
+async fn a_destroy_does_not_wait_for_an_image() {
+    let world = World::new();
+    let worker = world.start().await;
+    world.provider.hold_prepares();
+    let id = id(1);
+    let destroy = async {
+        wait_for("the journal", async || world.folder(&id).join("journal").exists().then_some(()))
+            .await;
+        world.destroy(&worker, &id).await.unwrap();
+    };
+    let both = async { tokio::join!(worker.spawn(world.order(&id)), destroy) };
+    assert_eq!(within("both", both).await.0.unwrap_err().code, ErrorCode::Conflict);
+    world.assert_gone(&id);
+}
+
+#[tokio::test]
+async fn what_lies_in_the_way_is_not_undone_with_a_spawn() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = id(1);
+    std::fs::create_dir(world.folder(&id)).unwrap();
+    assert_eq!(worker.spawn(world.order(&id)).await.unwrap_err().code, ErrorCode::Conflict);
+    assert!(world.folder(&id).exists());
+    assert_eq!(world.provider.destroys.load(Ordering::SeqCst), 0);
+    assert_eq!(worker.status(id).await.unwrap(), None);
+}

@@ -184,6 +184,15 @@ impl Agent {
                 }
                 End::Ok(Body::Done)
             }
+            Request::Glob { .. } => {
+                // More than any consumer wants to hold.
+                let paths = vec!["x".repeat(1000); 60];
+                for _ in 0..700 {
+                    call.event(&Event::Paths { paths: paths.clone() });
+                }
+                call.cancel.cancelled().await;
+                refuse(AgentErrorCode::Cancelled, "given up")
+            }
             Request::Logs { lines } => {
                 End::Ok(Body::Lines { lines: vec!["line".to_owned(); lines as usize] })
             }
@@ -204,6 +213,12 @@ impl Agent {
         call.event(&Event::Started { exec_id: "ex-1".to_owned() });
         match argv {
             ["echo", text] => call.data(Channel::Out, text.as_bytes()).await,
+            ["cat"] => {
+                while let Some(piece) = call.input.recv().await.flatten() {
+                    call.data(Channel::Out, &piece).await;
+                    call.frame(Kind::Credit, Channel::Input, &(piece.len() as u32).to_le_bytes());
+                }
+            }
             ["tiny", count] => {
                 for n in 0..count.parse::<usize>().unwrap() {
                     let channel = if n % 2 == 0 { Channel::Out } else { Channel::Err };

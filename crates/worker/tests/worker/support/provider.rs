@@ -36,6 +36,7 @@ pub struct FakeProvider {
     pub lie: Mutex<Lie>,
     /// Each create takes one.
     pub create_permits: Semaphore,
+    prepare_permits: Semaphore,
     pub creates: AtomicUsize,
     pub connects: AtomicUsize,
     pub destroys: AtomicUsize,
@@ -53,6 +54,7 @@ impl FakeProvider {
             failures: Mutex::default(),
             lie: Mutex::new(Lie::None),
             create_permits: Semaphore::new(Semaphore::MAX_PERMITS),
+            prepare_permits: Semaphore::new(Semaphore::MAX_PERMITS),
             creates: AtomicUsize::new(0),
             connects: AtomicUsize::new(0),
             destroys: AtomicUsize::new(0),
@@ -81,6 +83,11 @@ impl FakeProvider {
     /// Makes creates wait until they are allowed one by one.
     pub fn hold_creates(&self) {
         self.create_permits.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Makes prepares wait for ever.
+    pub fn hold_prepares(&self) {
+        self.prepare_permits.forget_permits(Semaphore::MAX_PERMITS);
     }
 
     pub fn has(&self, id: &SandboxId) -> bool {
@@ -128,7 +135,10 @@ impl Provider for FakeProvider {
     }
 
     fn prepare(&self, _image: &str) -> BoxFuture<'_, Result<PreparedImage, Fault>> {
-        Box::pin(async { self.step(Step::Prepare).map(|()| PreparedImage::default()) })
+        Box::pin(async {
+            self.prepare_permits.acquire().await.unwrap().forget();
+            self.step(Step::Prepare).map(|()| PreparedImage::default())
+        })
     }
 
     fn create(&self, spec: CreateSpec) -> BoxFuture<'_, Result<Runtime, Fault>> {
