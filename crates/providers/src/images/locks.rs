@@ -75,12 +75,6 @@ impl Root {
         layers.iter().map(|short| self.hold_layer(short)).collect::<Result<_, _>>().map(Hold)
     }
 
-    /// The same, if this process keeps all of them already.
-    pub(super) fn hold_again(&self, layers: &[String]) -> Option<Hold> {
-        let held = self.held.0.lock().unwrap_or_else(PoisonError::into_inner);
-        layers.iter().map(|short| held.get(short)?.upgrade()).collect::<Option<_>>().map(Hold)
-    }
-
     pub(super) fn hold_layer(&self, short: &str) -> Result<Arc<LayerLock>, Fault> {
         let mut held = self.held.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = held.get(short).and_then(Weak::upgrade) {
