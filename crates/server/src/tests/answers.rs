@@ -68,7 +68,8 @@ async fn exec_is_captured_or_streamed() {
     let id = house.spawned().await;
     let path = format!("/sandboxes/{id}/exec");
     let captured = house.ask("POST", &path, r#"{"command":"hi"}"#).await.json().unwrap();
-    assert_eq!((&captured["exit_code"], &captured["stdout"]), (&0.into(), &"hi\n".into()));
+    let told = (&captured["exit_code"], &captured["stdout"]);
+    assert_eq!(told, (&0.into(), &"hi\n".into()), "{captured}");
     let streamed = house.ask("POST", &path, r#"{"command":"hi","stream":true}"#).await;
     assert_eq!(streamed.header("content-type"), Some("application/x-ndjson"));
     assert_eq!(

@@ -39,6 +39,21 @@ impl Drop for Cancel {
     }
 }
 
+impl Fake {
+    fn facts(&self) -> Vec<SandboxFact> {
+        let alive = self.seen.alive.lock().unwrap();
+        let fact = |id: &SandboxId| SandboxFact {
+            sandbox_id: id.clone(),
+            provider: "mock".into(),
+            state: SandboxState::Running,
+            reason: None,
+            generation: 1,
+            expires_at: Timestamp::from_unix_nanos(i128::from(i64::MAX)),
+        };
+        alive.iter().map(fact).collect()
+    }
+}
+
 pub const FLOOD_CHUNK: usize = 64 * 1024;
 
 impl WorkerLink for Fake {
@@ -66,20 +81,13 @@ impl WorkerLink for Fake {
     }
 
     fn status(&self, id: SandboxId) -> BoxFuture<'_, Result<Option<SandboxFact>, Fault>> {
-        let alive = self.seen.alive.lock().unwrap().contains(&id);
-        let fact = alive.then(|| SandboxFact {
-            sandbox_id: id,
-            provider: "mock".into(),
-            state: SandboxState::Running,
-            reason: None,
-            generation: 1,
-            expires_at: Timestamp::from_unix_nanos(i128::from(i64::MAX)),
-        });
+        let fact = self.facts().into_iter().find(|f| f.sandbox_id == id);
         Box::pin(async { Ok(fact) })
     }
 
     fn inventory(&self) -> BoxFuture<'_, Result<Vec<SandboxFact>, Fault>> {
-        Box::pin(async { Ok(Vec::new()) })
+        let facts = self.facts();
+        Box::pin(async { Ok(facts) })
     }
 
     fn extend(
