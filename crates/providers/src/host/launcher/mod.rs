@@ -195,3 +195,6 @@ fn failed(what: &str, reply: Reply) -> Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

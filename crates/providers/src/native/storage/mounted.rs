@@ -116,14 +116,16 @@ impl Mounted {
     }
 
     /// Unmounts it, if nobody uses it and no sandbox has a layer on it; then the device goes by
-    /// itself. Returns whether it did. `root` keeps the mount busy, hence the detached way: nothing
+    /// itself. Returns whether it did; either way we are no user any more. `root` keeps the mount busy, hence the detached way: nothing
     /// else has it open then.
     pub fn release(&self) -> io::Result<bool> {
         let gate = open_lock(&self.dir.join("lock"))?;
         flock(&gate, FlockOperation::LockExclusive)?;
-        if std::fs::read_dir(&self.point)?.next().is_some()
-            || flock(&self.users, FlockOperation::NonBlockingLockExclusive).is_err()
-        {
+        let in_use = std::fs::read_dir(&self.point)?.next().is_some()
+            || flock(&self.users, FlockOperation::NonBlockingLockExclusive).is_err();
+        if in_use {
+            // Not left to the descriptor's end: a task that is being dropped may still hold it.
+            flock(&self.users, FlockOperation::Unlock)?;
             return Ok(false);
         }
         unmount(&self.point, UnmountFlags::DETACH)?;
