@@ -1,4 +1,8 @@
 //! Which layers are mounted by anybody: what running processes' mount tables say.
+//!
+//! A table names a layer, not the store it lies in (mounts made by descriptor show no path above
+//! it), so a sandbox of another data directory counts if its image has the very same content. That
+//! errs on the safe side: a removal is refused that could have been done.
 
 use std::collections::HashSet;
 use std::fs;

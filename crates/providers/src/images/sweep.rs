@@ -33,6 +33,9 @@ impl ImageStore {
 
     fn sweep(&self) -> Result<(), Fault> {
         sweep_tmp(self.root())?;
+        if self.orphans()?.is_empty() {
+            return Ok(());
+        }
         let staging = self.root().stage()?;
         let _lock = self.root().lock_exclusive()?;
         for short in self.orphans()? {
