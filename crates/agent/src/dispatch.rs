@@ -1,0 +1,408 @@
+//! From frames to work: what each kind of frame and each request leads to.
+
+use protocol::agent::{
+    AgentErrorCode, Body, Channel, Hello, Kind, MAX_PAYLOAD, PROTOCOL_VERSION, Request, Status,
+};
+use rustix::event::epoll::EventFlags;
+
+use crate::connection::{Broken, Call, Conn, Incoming, MAX_CALLS, Work};
+use crate::error::{Outcome, bad_request, fail};
+use crate::exec::Exec;
+use crate::files::{self, DeleteJob, GlobJob, Job, ListJob, Moved, Port, ReadJob, Step, WriteJob};
+use crate::server::{Agent, Task, Token};
+use crate::sys;
+
+/// The oldest version of the protocol that we speak.
+const MIN_VERSION: u32 = 1;
+/// A ping says at most so much.
+const PING: usize = 64;
+/// Execs told in one answer, which has to fit a frame.
+const TOLD: usize = 300;
+
+impl Agent {
+    pub(crate) fn on_socket(&mut self, id: u32, flags: EventFlags) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if flags.contains(EventFlags::OUT) {
+            conn.blocked = false;
+        }
+        let read = EventFlags::IN | EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR;
+        if flags.intersects(read) {
+            conn.readable = true;
+            self.queue_conn(id);
+        }
+    }
+
+    fn queue_conn(&mut self, id: u32) {
+        if let Some(conn) = self.conns.get_mut(&id)
+            && conn.readable
+            && !conn.queued
+        {
+            conn.queued = true;
+            self.tasks.push_back(Task::Conn(id));
+        }
+    }
+
+    /// Reads once and handles what came.
+    pub(crate) fn read_conn(&mut self, id: u32) {
+        self.scratch();
+        let Self { conns, scratch, .. } = self;
+        let Some(conn) = conns.get_mut(&id) else { return };
+        conn.queued = false;
+        // Whoever does not read its answers is not asked for more questions.
+        if !conn.out.has_room() {
+            conn.starved = true;
+            return;
+        }
+        let done = conn.fill(scratch).and_then(|got| {
+            self.touched += got;
+            self.handle_frames(id)
+        });
+        match done {
+            Ok(()) => self.queue_conn(id),
+            Err(Broken) => self.close(id),
+        }
+    }
+
+    fn handle_frames(&mut self, id: u32) -> Result<(), Broken> {
+        loop {
+            let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
+            if conn.closing {
+                return Ok(());
+            }
+            let Some(frame) = conn.next_frame()? else { return Ok(()) };
+            self.on_frame(id, frame)?;
+        }
+    }
+
+    fn on_frame(&mut self, id: u32, frame: Incoming) -> Result<(), Broken> {
+        let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
+        if conn.greeted == (frame.kind == Kind::Hello) || frame.channel != Channel::Input {
+            return Err(Broken);
+        }
+        match frame.kind {
+            Kind::Hello => on_hello(conn, &frame),
+            Kind::Request => self.on_request(id, &frame),
+            Kind::Data => self.on_data(id, &frame),
+            Kind::Eof => {
+                self.on_eof(id, frame.call);
+                Ok(())
+            }
+            Kind::Credit => {
+                let bytes: [u8; 4] = frame.payload[..].try_into().map_err(|_| Broken)?;
+                if let Some(call) = conn.calls.get_mut(&frame.call) {
+                    call.credit = call.credit.saturating_add(u64::from(u32::from_le_bytes(bytes)));
+                    self.wake_call(id, frame.call);
+                }
+                Ok(())
+            }
+            Kind::Cancel => {
+                self.on_cancel(id, frame.call);
+                Ok(())
+            }
+            Kind::Ping if frame.call == 0 && frame.payload.len() <= PING => {
+                conn.out.frame(Kind::Pong, Channel::Input, 0, &frame.payload);
+                Ok(())
+            }
+            Kind::Ping | Kind::Pong | Kind::End | Kind::Event => Err(Broken),
+        }
+    }
+
+    fn on_request(&mut self, id: u32, frame: &Incoming) -> Result<(), Broken> {
+        let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
+        let call = frame.call;
+        if call == 0 || conn.calls.contains_key(&call) {
+            return Err(Broken);
+        }
+        let request = match serde_json::from_slice::<Request>(&frame.payload) {
+            Ok(request) => request,
+            // JSON, but not of a shape that we know.
+            Err(error) if error.is_data() => {
+                conn.end(call, Err(bad_request("the request is not understood")));
+                return Ok(());
+            }
+            Err(_) => return Err(Broken),
+        };
+        if conn.calls.len() >= MAX_CALLS {
+            let text = "too many calls on one connection";
+            conn.end(call, Err(fail(AgentErrorCode::NoResources, text)));
+            return Ok(());
+        }
+        let outcome = self.begin(id, call, request);
+        if let Some(outcome) = outcome.transpose()
+            && let Some(conn) = self.conns.get_mut(&id)
+        {
+            conn.end(call, outcome);
+        }
+        Ok(())
+    }
+
+    /// Begins a call. `Some` if that was all of it.
+    fn begin(&mut self, id: u32, call: u32, request: Request) -> Outcome<Option<Body>> {
+        match request {
+            Request::Exec(spec) => self.start_exec(id, call, &spec).map(|()| None),
+            Request::Execs => Ok(Some(self.tell_execs())),
+            Request::Signal { exec_id, signal } => self.signal_exec(&exec_id, &signal).map(done),
+            Request::Write { path, mode } => {
+                let work = Work::Write(Box::new(WriteJob::start(&self.tree, &path, mode)?));
+                self.open_call(id, call, work);
+                Ok(None)
+            }
+            Request::Read { path } => {
+                let Some(conn) = self.conns.get_mut(&id) else { return Ok(None) };
+                let port = &mut Port { out: &mut conn.out, call, credit: &mut 0 };
+                let job = ReadJob::start(&self.tree, &path, port)?;
+                self.open_job(id, call, Job::Read(job))
+            }
+            Request::List { path } => {
+                let job = ListJob::start(&self.tree, &path)?;
+                self.open_job(id, call, Job::List(job))
+            }
+            Request::Glob { pattern } => {
+                let job = GlobJob::start(&self.tree, &pattern)?;
+                self.open_job(id, call, Job::Glob(job))
+            }
+            Request::Delete { path, recursive } => {
+                match DeleteJob::start(&self.tree, &path, recursive)? {
+                    Some(job) => self.open_job(id, call, Job::Delete(job)),
+                    None => Ok(Some(Body::Done)),
+                }
+            }
+            Request::Move { from, to } => match files::rename(&self.tree, &from, &to)? {
+                Moved::Done => Ok(Some(Body::Done)),
+                Moved::Copying(job) => self.open_job(id, call, job),
+            },
+            Request::Stat { path } => {
+                files::stat(&self.tree, &path).map(|entry| Some(Body::File { entry }))
+            }
+            Request::Chmod { path, mode } => files::chmod(&self.tree, &path, mode).map(done),
+            Request::Logs { lines } => Ok(Some(Body::Lines { lines: self.console.last(lines) })),
+            Request::Note { line } => {
+                self.console.note(&line);
+                Ok(Some(Body::Done))
+            }
+            Request::Status => self.status().map(Some),
+            Request::Deadline { boot_nanos } => {
+                self.deadline = boot_nanos;
+                Ok(Some(Body::Done))
+            }
+            Request::Shutdown => {
+                self.ending = Some("asked to");
+                Ok(Some(Body::Done))
+            }
+            Request::Unknown => {
+                Err(fail(AgentErrorCode::Unsupported, "this agent does not know the request"))
+            }
+        }
+    }
+
+    pub(crate) fn open_call(&mut self, id: u32, call: u32, work: Work) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.calls.insert(call, Call::new(work));
+        }
+    }
+
+    fn open_job(&mut self, id: u32, call: u32, job: Job) -> Outcome<Option<Body>> {
+        self.open_call(id, call, Work::Job(Box::new(job)));
+        self.wake_call(id, call);
+        Ok(None)
+    }
+
+    fn tell_execs(&self) -> Body {
+        let running = self.execs.values().map(Exec::info);
+        Body::Execs { execs: running.chain(self.finished.iter().cloned()).take(TOLD).collect() }
+    }
+
+    fn status(&self) -> Outcome<Body> {
+        let fs = rustix::fs::fstatvfs(self.tree.root())
+            .map_err(|e| fail(AgentErrorCode::Internal, format!("disk numbers: {e}")))?;
+        Ok(Body::Status(Status {
+            disk_bytes: fs.f_blocks.saturating_sub(fs.f_bfree).saturating_mul(fs.f_frsize),
+            disk_limit_bytes: fs.f_blocks.saturating_mul(fs.f_frsize),
+            running_execs: u32::try_from(self.execs.len()).unwrap_or(u32::MAX),
+            deadline_boot_nanos: self.deadline,
+        }))
+    }
+
+    fn on_data(&mut self, id: u32, frame: &Incoming) -> Result<(), Broken> {
+        let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
+        // Data may have been under way when its call ended.
+        let Some(call) = conn.calls.get_mut(&frame.call) else { return Ok(()) };
+        if !call.take(frame.payload.len()) {
+            return Err(Broken);
+        }
+        match &mut call.work {
+            Work::Exec(key) => {
+                let key = *key;
+                self.take_input(key, &frame.payload);
+            }
+            Work::Write(job) => match job.push(&frame.payload) {
+                Ok(()) => conn.consumed(frame.call, frame.payload.len()),
+                Err(error) => conn.end(frame.call, Err(error)),
+            },
+            Work::Job(_) => conn.consumed(frame.call, frame.payload.len()),
+        }
+        Ok(())
+    }
+
+    fn on_eof(&mut self, id: u32, call: u32) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        match conn.calls.get(&call).map(|c| &c.work) {
+            Some(Work::Exec(key)) => {
+                let key = *key;
+                self.end_input(key);
+            }
+            Some(Work::Write(_)) => {
+                if let Some(Call { work: Work::Write(job), .. }) = conn.calls.remove(&call) {
+                    conn.end(call, job.finish().map(|()| Body::Done));
+                }
+            }
+            Some(Work::Job(_)) | None => {}
+        }
+    }
+
+    fn on_cancel(&mut self, id: u32, call: u32) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        match conn.calls.get(&call).map(|c| &c.work) {
+            Some(Work::Exec(key)) => {
+                let key = *key;
+                self.cancel_exec(key);
+            }
+            Some(Work::Write(_) | Work::Job(_)) => {
+                let error = fail(AgentErrorCode::Cancelled, "the call was cancelled");
+                conn.end(call, Err(error));
+            }
+            None => {}
+        }
+    }
+
+    /// Lets a call go on that had no room or credit.
+    fn wake_call(&mut self, id: u32, call: u32) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(state) = conn.calls.get_mut(&call) else { return };
+        match &state.work {
+            Work::Exec(key) => {
+                let key = *key;
+                self.queue_pumps(key);
+                self.settle(key);
+            }
+            Work::Job(_) if !state.queued => {
+                state.queued = true;
+                self.tasks.push_back(Task::Job(id, call));
+            }
+            Work::Job(_) | Work::Write(_) => {}
+        }
+    }
+
+    pub(crate) fn run_job(&mut self, id: u32, call: u32) {
+        let Self { conns, tree, tasks, touched, .. } = self;
+        let Some(conn) = conns.get_mut(&id) else { return };
+        let Some(state) = conn.calls.get_mut(&call) else { return };
+        let Work::Job(job) = &mut state.work else { return };
+        state.queued = false;
+        let before = conn.out.len();
+        let mut port = Port { out: &mut conn.out, call, credit: &mut state.credit };
+        let step = job.step(tree, &mut port);
+        *touched += conn.out.len() - before;
+        match step {
+            Step::Again => {
+                state.queued = true;
+                tasks.push_back(Task::Job(id, call));
+            }
+            Step::Wait => conn.starved |= !conn.out.has_room(),
+            Step::Done(outcome) => {
+                // What a job held counts as much as what it sent.
+                *touched += MAX_PAYLOAD;
+                conn.end(call, outcome);
+            }
+        }
+    }
+
+    /// Writes what waits, closes what is finished, and wakes what had no room.
+    pub(crate) fn flush(&mut self) {
+        let ids: Vec<u32> = self.conns.keys().copied().collect();
+        for id in ids {
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            if !conn.blocked && !conn.out.is_empty() {
+                match conn.out.flush(&conn.fd) {
+                    Ok(taken) => conn.blocked = !taken,
+                    Err(_) => {
+                        self.close(id);
+                        continue;
+                    }
+                }
+            }
+            if conn.out.is_empty() {
+                conn.unsent.clear();
+                if conn.closing {
+                    self.close(id);
+                    continue;
+                }
+            }
+            if conn.starved && conn.out.is_low() {
+                conn.starved = false;
+                let calls: Vec<u32> = conn.calls.keys().copied().collect();
+                for call in calls {
+                    self.wake_call(id, call);
+                }
+                self.queue_conn(id);
+            }
+        }
+    }
+
+    /// Closes a connection. Its commands run on; its file operations are given up.
+    pub(crate) fn close(&mut self, id: u32) {
+        let Some(conn) = self.conns.remove(&id) else { return };
+        if !conn.out.is_empty() {
+            for info in conn.unsent {
+                self.remember(info);
+            }
+        }
+        for call in conn.calls.into_values() {
+            if let Work::Exec(key) = call.work {
+                self.disown(key);
+            }
+        }
+    }
+
+    /// When something is due next.
+    pub(crate) fn next_due(&self) -> u64 {
+        let own = if self.deadline == 0 { u64::MAX } else { self.deadline };
+        self.execs.values().filter_map(Exec::next_due).fold(own, u64::min)
+    }
+
+    pub(crate) fn on_timer(&mut self) {
+        let now = sys::now();
+        if self.deadline != 0 && self.deadline <= now {
+            self.ending = Some("its time is up");
+            return;
+        }
+        let due: Vec<u64> = self
+            .execs
+            .iter()
+            .filter(|(_, exec)| exec.next_due().is_some_and(|at| at <= now))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in due {
+            self.on_exec_due(key, now);
+        }
+    }
+
+    pub(crate) fn token_of(key: u64, channel: Channel) -> u64 {
+        Token::Output(key, channel).number()
+    }
+}
+
+fn done((): ()) -> Option<Body> {
+    Some(Body::Done)
+}
+
+fn on_hello(conn: &mut Conn, frame: &Incoming) -> Result<(), Broken> {
+    let hello: Hello = serde_json::from_slice(&frame.payload).map_err(|_| Broken)?;
+    if frame.call != 0 {
+        return Err(Broken);
+    }
+    conn.greeted = true;
+    // Our own Hello has told the other end which versions would do.
+    conn.closing = hello.version < MIN_VERSION || hello.min_version > PROTOCOL_VERSION;
+    Ok(())
+}
