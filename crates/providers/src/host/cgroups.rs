@@ -102,6 +102,11 @@ impl CgroupTree {
         self.parents.v2.as_ref().is_some_and(|p| Path::new(p).join("cgroup.kill").exists())
     }
 
+    /// Whether there is no hierarchy to make cgroups in, as for an ordinary user.
+    pub fn is_absent(&self) -> bool {
+        self.each().next().is_none()
+    }
+
     fn each(&self) -> impl Iterator<Item = &Path> {
         let p = &self.parents;
         [&p.v2, &p.v1_memory, &p.v1_cpu, &p.v1_pids].into_iter().flatten().map(Path::new)

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use types::{EndedReason, Fault, SandboxId};
 
 use super::process::ExitStatus;
 use super::{
-    CgroupTree, Facts, Launcher, SOCKET, SandboxCgroups, Writable, boot_id, connect, listen,
-    residue,
+    CgroupTree, Facts, Launcher, SOCKET, SandboxCgroups, Writable, boot_id, connect, farewell,
+    listen, residue,
 };
 use crate::{AgentStream, CreateSpec, Liveness, ProviderStats, Runtime};
 
@@ -27,6 +27,8 @@ const END_LIMIT: Duration = Duration::from_secs(8);
 pub(crate) struct Core {
     pub launcher: Launcher,
     pub cgroups: CgroupTree,
+    /// A sandbox's folder is there, under its id.
+    sandboxes_dir: PathBuf,
     clock: SharedClock,
     boot_id: String,
     /// Sandboxes have no PID namespace of their own.
@@ -41,13 +43,15 @@ impl Core {
     pub fn new(
         launcher: Launcher,
         cgroups: CgroupTree,
+        sandboxes_dir: PathBuf,
         clock: SharedClock,
         unconfined: bool,
     ) -> Result<Self, Fault> {
         let host = |e: io::Error| Fault::unavailable("this host tells too little").caused_by(e);
         let tie = pipe_with(PipeFlags::CLOEXEC).map_err(|e| host(e.into()))?;
         let boot_id = boot_id().map_err(host)?;
-        Ok(Self { launcher, cgroups, clock, boot_id, unconfined, mine: Mutex::default(), tie })
+        let mine = Mutex::default();
+        Ok(Self { launcher, cgroups, sandboxes_dir, clock, boot_id, unconfined, mine, tie })
     }
 
     /// Has the spawner make it, with a socket that listens already. On failure nothing is left of
@@ -73,7 +77,7 @@ impl Core {
         let made = match made.await {
             Ok(made) => made,
             Err(fault) => {
-                if let Err(error) = self.end(&spec.id, None, Some(&spec.dir)).await {
+                if let Err(error) = self.end(&spec.id, None, &spec.dir).await {
                     tracing::warn!(%error, "a sandbox that was not made left something");
                 }
                 return Err(fault);
@@ -152,12 +156,17 @@ impl Core {
         })
     }
 
+    /// Where a sandbox is whose runtime nobody remembers.
+    pub fn dir_of(&self, id: &SandboxId) -> PathBuf {
+        self.sandboxes_dir.join(id.as_str())
+    }
+
     /// Ends its processes and gives back slot, cgroups and socket.
     pub async fn end(
         &self,
         id: &SandboxId,
         facts: Option<&Facts>,
-        dir: Option<&Path>,
+        dir: &Path,
     ) -> Result<(), Fault> {
         let facts = facts.filter(|f| f.boot_id == self.boot_id);
         let groups = self.cgroups.sandbox(id);
@@ -171,6 +180,7 @@ impl Core {
                     Err(e) => Err(e),
                 }
             }
+            None if self.cgroups.is_absent() => farewell::ask_to_end(dir).await,
             _ => {
                 let root = facts.map(Facts::process);
                 let by_tree = self.unconfined && !self.cgroups.can_kill();
@@ -179,9 +189,7 @@ impl Core {
         };
         ended.map_err(|e| Fault::unavailable("the sandbox's processes do not end").caused_by(e))?;
         self.release(id, facts.and_then(|f| f.made.slot), groups).await?;
-        if let Some(dir) = dir {
-            remove_file(&dir.join(SOCKET))?;
-        }
+        remove_file(&dir.join(SOCKET))?;
         self.mine().remove(id);
         Ok(())
     }
@@ -226,14 +234,16 @@ impl Core {
         others: Vec<SandboxId>,
     ) -> Result<Vec<SandboxId>, Fault> {
         let known: HashSet<&SandboxId> = known.iter().collect();
-        let tree = self.cgroups.clone();
-        let found = spawn_blocking(move || tree.sandboxes()).await;
+        let (tree, dir) = (self.cgroups.clone(), self.sandboxes_dir.clone());
+        let look =
+            move || if tree.is_absent() { farewell::sockets_in(&dir) } else { tree.sandboxes() };
+        let found = spawn_blocking(look).await;
         let mut found = found.map_err(|e| Fault::internal("looking for remains").caused_by(e))?;
         found.extend(others);
         found.retain(|id| !known.contains(id) && !self.mine().contains(id));
         for id in &found {
             tracing::warn!(sandbox = %id, "nobody claims this sandbox: it is removed");
-            self.end(id, None, None).await?;
+            self.end(id, None, &self.dir_of(id)).await?;
         }
         Ok(found.into_iter().collect())
     }

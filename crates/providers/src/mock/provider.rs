@@ -30,8 +30,6 @@ pub struct MockConfig {
 
 pub struct MockProvider {
     core: Core,
-    /// A sandbox's folder is there, under its id.
-    sandboxes_dir: PathBuf,
 }
 
 impl MockProvider {
@@ -48,8 +46,8 @@ impl MockProvider {
             ..Default::default()
         };
         let launcher = Launcher::start(setup, Box::new(Vec::new)).await?;
-        let core = Core::new(launcher, cgroups, config.clock, true)?;
-        Ok(Arc::new(Self { core, sandboxes_dir: config.sandboxes_dir }))
+        let core = Core::new(launcher, cgroups, config.sandboxes_dir, config.clock, true)?;
+        Ok(Arc::new(Self { core }))
     }
 
     async fn make(&self, spec: CreateSpec) -> Result<Runtime, Fault> {
@@ -162,9 +160,8 @@ impl Provider for MockProvider {
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
             let facts = runtime.map(Facts::of).transpose()?;
-            let by_id = self.sandboxes_dir.join(id.as_str());
-            let dir = runtime.map_or(by_id, |r| r.dir.clone());
-            self.core.end(id, facts.as_ref(), Some(&dir)).await?;
+            let dir = runtime.map_or_else(|| self.core.dir_of(id), |r| r.dir.clone());
+            self.core.end(id, facts.as_ref(), &dir).await?;
             remove_root(dir.join(ROOT)).await
         })
     }

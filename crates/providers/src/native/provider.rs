@@ -68,8 +68,9 @@ impl NativeProvider {
             ranges.map(|r| tree.slots_in_use(r.first, r.count)).into_iter().flatten().collect()
         });
         let launcher = Launcher::start(setup, find_slots).await?;
+        let core = Core::new(launcher, ground.cgroups, config.sandboxes_dir, config.clock, false)?;
         Ok(Arc::new(Self {
-            core: Core::new(launcher, ground.cgroups, config.clock, false)?,
+            core,
             images: config.images,
             storage,
             claims: Mutex::new(ground.claims),
@@ -194,7 +195,8 @@ impl Provider for NativeProvider {
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
             let facts = runtime.map(Facts::of).transpose()?;
-            self.core.end(id, facts.as_ref(), runtime.map(|r| r.dir.as_path())).await?;
+            let dir = runtime.map_or_else(|| self.core.dir_of(id), |r| r.dir.clone());
+            self.core.end(id, facts.as_ref(), &dir).await?;
             self.storage.discard(id);
             Ok(())
         })

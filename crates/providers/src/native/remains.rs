@@ -4,7 +4,7 @@ use types::Fault;
 
 use super::NativeConfig;
 use super::storage::Storage;
-use crate::host::{CgroupTree, Identity, end_all, mounts};
+use crate::host::{CgroupTree, Identity, ask_to_end, end_all, mounts, sockets_in};
 
 /// Ends every sandbox of that installation and folder, without a spawner. The caller holds the
 /// folder's lock. Returns how many there were.
@@ -12,12 +12,16 @@ pub async fn remove_remains(config: &NativeConfig) -> Result<usize, Fault> {
     let identity: Identity = config.identity();
     let table = mounts().map_err(|e| Fault::internal("reading the mounts").caused_by(e))?;
     let tree = CgroupTree::prepare(&table, &identity);
-    let mut found = tree.sandboxes();
+    let by_socket = tree.is_absent();
+    let dir = &config.sandboxes_dir;
+    let mut found = if by_socket { sockets_in(dir) } else { tree.sandboxes() };
     for id in &found {
         let groups = tree.sandbox(id);
-        end_all(groups.clone(), None, false)
-            .await
-            .map_err(|e| Fault::unavailable("its processes do not end").caused_by(e))?;
+        let ended = match by_socket {
+            true => ask_to_end(&dir.join(id.as_str())).await,
+            false => end_all(groups.clone(), None, false).await,
+        };
+        ended.map_err(|e| Fault::unavailable("its processes do not end").caused_by(e))?;
         groups.remove();
     }
     tree.remove_if_empty();

@@ -14,7 +14,7 @@ use super::program::Program;
 /// What PID 1 of a sandbox is called, inside and out.
 const NAME: &str = "stacyvm-agent";
 /// Where the spawner finds its socket.
-const SOCKET_FD: RawFd = 3;
+pub(super) const SOCKET_FD: RawFd = 3;
 
 pub(super) fn start(program: &Program) -> io::Result<(Child, OwnedFd)> {
     let (ours, theirs) =

@@ -6,6 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::fcntl_dupfd_cloexec;
+
+use super::process::SOCKET_FD;
 
 pub(super) struct Program(OwnedFd);
 
@@ -21,7 +24,8 @@ impl Program {
         let fd = OwnedFd::from(file);
         let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         fcntl_add_seals(fd.as_fd(), seals)?;
-        Ok(Self(fd))
+        // Not where the child's socket goes, which would replace it before it is executed.
+        Ok(Self(fcntl_dupfd_cloexec(&fd, SOCKET_FD + 1)?))
     }
 
     /// Valid in this process and, until it executes it, in a child.
