@@ -62,7 +62,8 @@ pub(crate) fn sweep(data_dir: &Path) {
             }
             Leftover::Mount(at) => Some(unmount(at, UnmountFlags::DETACH).is_ok()),
             Leftover::Loop { device, .. } => {
-                Some(Command::new("losetup").arg("-d").arg(device).status().is_ok())
+                // Gone by itself with its mount, most of the time: then it has nothing to say.
+                Some(Command::new("losetup").arg("-d").arg(device).output().is_ok())
             }
             Leftover::ControlGroup(dir) => Some(remove_group(&dir)),
             Leftover::UserIds(file) => Some(fs::remove_file(file).is_ok()),
