@@ -12,8 +12,9 @@ use protocol::spawner::Cgroups;
 use rustix::fs::{Access, access};
 use types::SandboxId;
 
+use super::Identity;
 use super::mountinfo::Mount;
-use super::{Identity, ProcessId};
+use super::process::uids;
 
 mod sandbox;
 
@@ -123,12 +124,10 @@ impl CgroupTree {
     pub fn slots_in_use(&self, first: u32, count: u32) -> BTreeSet<u32> {
         let mut slots = BTreeSet::new();
         for id in self.sandboxes() {
-            for process in self.sandbox(&id).processes() {
-                let Some(uid) = uid_of(process) else { continue };
-                if let Some(slot) = uid.checked_sub(first).map(|d| d >> 16).filter(|s| *s < count) {
-                    slots.insert(slot);
-                }
-            }
+            let process = self.sandbox(&id).any_process();
+            let uids = process.map(|p| uids(p.pid)).unwrap_or_default();
+            let slot_of = |uid: u32| uid.checked_sub(first).map(|ids| ids >> 16);
+            slots.extend(uids.into_iter().filter_map(slot_of).filter(|slot| *slot < count));
         }
         slots
     }
@@ -170,11 +169,6 @@ fn delegate(root: &Path, identity: &Identity) -> io::Result<()> {
         std::fs::write(dir.join("cgroup.subtree_control"), "+memory +cpu +pids")?;
     }
     Ok(())
-}
-
-fn uid_of(process: ProcessId) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(format!("/proc/{}", process.pid)).ok().map(|m| m.uid())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use protocol::spawner::UidRanges;
 use rustix::fs::{FlockOperation, flock};
 
 use super::Identity;
+use super::process::uids;
 
 /// Far above the ids of people, services, subuid tables and other products' defaults.
 const FIRST_UID: u32 = 0x1000_0000;
@@ -142,11 +143,8 @@ impl UsedIds {
     fn now() -> Self {
         let mut ids = Vec::new();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            if entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)
-                && let Ok(status) = std::fs::read_to_string(entry.path().join("status"))
-                && let Some(line) = status.lines().find_map(|l| l.strip_prefix("Uid:"))
-            {
-                ids.extend(line.split_whitespace().filter_map(|w| w.parse::<u32>().ok()));
+            if let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) {
+                ids.extend(uids(pid));
             }
         }
         ids.retain(|id| *id >= FIRST_UID);

@@ -44,6 +44,14 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { state, parent, start_time })
 }
 
+/// Its real, effective, saved and file system uid, as the host counts. Not the owner of its
+/// directory in /proc, who is root where a process may not be dumped.
+pub(crate) fn uids(pid: i32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("Uid:")).unwrap_or("");
+    line.split_whitespace().filter_map(|w| w.parse().ok()).collect()
+}
+
 impl ProcessId {
     pub fn is_alive(self) -> bool {
         stat(self.pid).is_some_and(|s| s.start_time == self.start_time && !s.is_dead())

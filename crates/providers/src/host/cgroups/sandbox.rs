@@ -68,11 +68,16 @@ impl SandboxCgroups {
         }
         pids.sort_unstable();
         pids.dedup();
-        let living = |pid| {
-            let s = stat(pid).filter(|s| !s.is_dead())?;
-            Some(ProcessId { pid, start_time: s.start_time })
-        };
         pids.into_iter().filter_map(living).collect()
+    }
+
+    /// One of its processes: looks no further than the first hierarchy that has any.
+    pub fn any_process(&self) -> Option<ProcessId> {
+        self.each().find_map(|dir| {
+            let mut pids = Vec::new();
+            collect_pids(dir, 0, &mut pids);
+            pids.into_iter().find_map(living)
+        })
     }
 
     /// Removes what is left of it. Fails silently while a process is in it: `sweep` comes back.
@@ -112,6 +117,11 @@ impl SandboxCgroups {
         let v1 = self.memory.as_ref().is_some_and(|d| count(d, "memory.oom_control"));
         v1 || self.v2_limits && self.v2.as_ref().is_some_and(|d| count(d, "memory.events"))
     }
+}
+
+fn living(pid: i32) -> Option<ProcessId> {
+    let s = stat(pid).filter(|s| !s.is_dead())?;
+    Some(ProcessId { pid, start_time: s.start_time })
 }
 
 /// Deeper than the spawner and the agent nest; what is inside can't make cgroups.

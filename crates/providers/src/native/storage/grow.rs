@@ -45,7 +45,7 @@ async fn watch(mounted: Arc<Mounted>, layers: Arc<Layers>) {
     let mut said = false;
     loop {
         let (store, on_it) = (mounted.clone(), layers.clone());
-        let looked = spawn_blocking(move || (look(&store), !on_it.sandboxes().is_empty())).await;
+        let looked = spawn_blocking(move || (look(&store), on_it.in_use())).await;
         let (looked, busy) = looked.unwrap_or((Ok(Outcome::Enough), true));
         match looked {
             Ok(Outcome::Enough) => said = false,

@@ -138,6 +138,14 @@ impl Layers {
         ids.collect()
     }
 
+    /// Whether any sandbox has one; looks at few names, however many there are.
+    pub fn in_use(&self) -> bool {
+        let (prefix, pool) = (self.name(""), self.name("pool."));
+        let names = std::fs::read_dir(self.mounted.point()).into_iter().flatten().flatten();
+        let mut names = names.filter_map(|e| e.file_name().into_string().ok());
+        names.any(|n| n.starts_with(&prefix) && !n.starts_with(&pool))
+    }
+
     /// Removes what is prepared, and what is queued.
     pub fn empty_pool(&self) {
         {
