@@ -10,17 +10,26 @@ use crate::output;
 
 pub async fn run(global: &Global, args: Exec) -> Result<u8, Failure> {
     let mut lines = client(global)?.exec_stream(&args.id, &request(&args)).await?;
+    // The server's own words on stderr end without a line break.
+    let mut mid_line = false;
     while let Some(line) = lines.next().await? {
+        if mid_line && line.stream == "exit" && (line.timed_out || line.error.is_some()) {
+            output::note("");
+        }
         if let Some(code) = &line.error {
             let text = if line.data.is_empty() { code } else { &line.data };
             return Err(Failure::new(format!("the command was lost: {}", output::tame(text))));
         }
         match line.stream.as_str() {
             "stdout" => output::stdout_bytes(line.data.as_bytes())?,
-            "stderr" => output::stderr_bytes(line.data.as_bytes())?,
+            "stderr" => {
+                output::stderr_bytes(line.data.as_bytes())?;
+                mid_line = !line.data.ends_with('\n');
+            }
             "exit" => {
                 let Some(code) = line.exit_code else { break };
-                explain(line.timed_out, line.oom_killed);
+                // That its time was up, the server has said.
+                explain(false, line.oom_killed);
                 return Ok(exit_code(code));
             }
             // A newer server's line.

@@ -10,6 +10,7 @@ const OTHER: &[&str] = &[
     "STACYVM_SERVER_URL",
     "STACYVM_WORKER_BOOTSTRAP_ADMIN_KEY",
     "STACYVM_FAILPOINT",
+    "STACYVM_BIN",
 ];
 
 const PREFIX: &str = "STACYVM_";
