@@ -45,7 +45,13 @@ impl MockProvider {
             unconfined: true,
             ..Default::default()
         };
-        let launcher = Launcher::start(setup, Box::new(Vec::new)).await?;
+        let launcher = match Launcher::start(setup, Box::new(Vec::new)).await {
+            Ok(launcher) => launcher,
+            Err(fault) => {
+                cgroups.remove_if_empty();
+                return Err(fault);
+            }
+        };
         let core = Core::new(launcher, cgroups, config.sandboxes_dir, config.clock, true)?;
         Ok(Arc::new(Self { core }))
     }

@@ -42,7 +42,13 @@ impl NativeProvider {
     pub async fn start(config: NativeConfig) -> Result<Arc<Self>, Fault> {
         let ground = prepare_ground(&config).await?;
         let identity = config.identity();
-        let storage = Storage::open(config.storage(&identity)).await?;
+        let storage = match Storage::open(config.storage(&identity)).await {
+            Ok(storage) => storage,
+            Err(fault) => {
+                give_back(ground.cgroups, ground.claims).await;
+                return Err(fault);
+            }
+        };
         if let Storage::Tmpfs { reason } = &storage {
             tracing::info!(%reason, "sandboxes write to tmpfs, not to a disk store");
         }
@@ -67,7 +73,14 @@ impl NativeProvider {
         let find_slots = Box::new(move || {
             ranges.map(|r| tree.slots_in_use(r.first, r.count)).into_iter().flatten().collect()
         });
-        let launcher = Launcher::start(setup, find_slots).await?;
+        let launcher = match Launcher::start(setup, find_slots).await {
+            Ok(launcher) => launcher,
+            Err(fault) => {
+                storage.close().await;
+                give_back(ground.cgroups, ground.claims).await;
+                return Err(fault);
+            }
+        };
         let core = Core::new(launcher, ground.cgroups, config.sandboxes_dir, config.clock, false)?;
         Ok(Arc::new(Self {
             core,
@@ -120,6 +133,19 @@ async fn prepare_ground(config: &NativeConfig) -> Result<Ground, Fault> {
     prepared.await.unwrap_or_else(|e| Err(std::io::Error::other(e))).map_err(|e| {
         Fault::unavailable("no range of user ids could be claimed on this host").caused_by(e)
     })
+}
+
+/// Removes our cgroups and claims, unless a sandbox has one of them.
+async fn give_back(tree: CgroupTree, claims: Option<Claims>) {
+    let given_back = spawn_blocking(move || {
+        if tree.sandboxes().is_empty() {
+            tree.remove_if_empty();
+            claims.into_iter().for_each(Claims::give_back);
+        }
+    });
+    if let Err(error) = given_back.await {
+        tracing::error!(%error, "giving the host's cgroups and user ids back");
+    }
 }
 
 impl Provider for NativeProvider {
@@ -219,15 +245,7 @@ impl Provider for NativeProvider {
             self.core.close().await;
             self.storage.close().await;
             let claims = self.claims.lock().unwrap_or_else(|e| e.into_inner()).take();
-            let tree = self.core.cgroups.clone();
-            let given_back = spawn_blocking(move || {
-                if tree.sandboxes().is_empty() {
-                    claims.into_iter().for_each(Claims::give_back);
-                }
-            });
-            if let Err(error) = given_back.await {
-                tracing::error!(%error, "giving the host's user ids back");
-            }
+            give_back(self.core.cgroups.clone(), claims).await;
         })
     }
 }
