@@ -349,6 +349,11 @@ impl Agent {
             groups.kill(group);
         } else if let Some(reaper) = exec.reaper {
             complete = kill_below(&[reaper]);
+            // Told once already, and still it says nothing: somebody inside has stopped it. Its
+            // dead become our own.
+            if complete && exec.exit.is_none() && exec.kill_at.is_some() {
+                let _ = sys::kill(reaper, libc::SIGKILL);
+            }
         }
         if exec.exit.is_none()
             && let Some(main) = exec.main

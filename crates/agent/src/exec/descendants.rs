@@ -11,10 +11,15 @@ use crate::sys;
 /// gets another go a little later.
 const WALKS: u32 = 20;
 
+/// PF_FORKNOEXEC in the flags of /proc/PID/stat.
+const FORKED_NO_EXEC: u32 = 0x40;
+
 /// A living process and its parent.
 struct Process {
     parent: i32,
     zombie: bool,
+    /// Forked, and no execve since.
+    fresh: bool,
 }
 
 /// Kills what descends from `roots`, not the roots themselves. `true` when nothing living was left.
@@ -39,6 +44,11 @@ pub(crate) fn kill_below(roots: &[i32]) -> bool {
 /// Whose child a process is, dead ones that nobody has reaped included.
 pub(crate) fn parent_of(pid: i32) -> Option<i32> {
     stat(pid).map(|p| p.parent)
+}
+
+/// Whether a process has become the program that it was started for.
+pub(super) fn has_executed(pid: i32) -> bool {
+    stat(pid).is_some_and(|p| !p.fresh)
 }
 
 fn descends(all: &BTreeMap<i32, Process>, pid: i32, roots: &[i32]) -> bool {
@@ -79,7 +89,7 @@ fn processes() -> BTreeMap<i32, Process> {
         .collect()
 }
 
-/// Reads state and parent. The name before them is the program's own choice, up to the last `)`.
+/// Reads state, parent and flags. The name before them is the program's own choice, up to the last `)`.
 fn stat(pid: i32) -> Option<Process> {
     let path = format!("/proc/{pid}/stat");
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
@@ -89,5 +99,8 @@ fn stat(pid: i32) -> Option<Process> {
     let end = text.iter().rposition(|b| *b == b')')?;
     let mut fields = std::str::from_utf8(&text[end + 1..]).ok()?.split_ascii_whitespace();
     let zombie = matches!(fields.next()?, "Z" | "X");
-    Some(Process { parent: fields.next()?.parse().ok()?, zombie })
+    let parent = fields.next()?.parse().ok()?;
+    // Group, session, terminal and its group stand between.
+    let flags: u32 = fields.nth(4)?.parse().ok()?;
+    Some(Process { parent, zombie, fresh: flags & FORKED_NO_EXEC != 0 })
 }

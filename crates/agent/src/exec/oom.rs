@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::descendants;
+
 /// The kernel's count of OOM kills in this sandbox.
 pub(crate) struct OomKills {
     events: Option<OwnedFd>,
@@ -28,9 +30,12 @@ fn parse(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-/// Raises a command's `oom_score_adj`. Fails with EACCES until its execve: up to then it shares
-/// the agent's memory, and who may not trace the agent may not change this either.
+/// Raises a command's `oom_score_adj`. Fails until its execve: up to then it shares the agent's
+/// memory, and the kernel would raise the agent's own with it.
 pub(crate) fn raise(pid: i32, score: i32) -> Result<(), Errno> {
+    if !descendants::has_executed(pid) {
+        return Err(Errno::AGAIN);
+    }
     let path = format!("/proc/{pid}/oom_score_adj");
     let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(file, score.to_string().as_bytes()).map(|_| ())
