@@ -1,16 +1,14 @@
 //! From frames to work: what each kind of frame and each request leads to.
 
 use protocol::agent::{
-    AgentErrorCode, Body, Channel, Hello, Kind, MAX_PAYLOAD, PROTOCOL_VERSION, Request, Status,
+    AgentErrorCode, Body, Channel, Hello, Kind, PROTOCOL_VERSION, Request, Status,
 };
-use rustix::event::epoll::EventFlags;
 
 use crate::connection::{Broken, Call, Conn, Incoming, MAX_CALLS, Work};
 use crate::error::{Outcome, bad_request, fail};
 use crate::exec::Exec;
-use crate::files::{self, DeleteJob, GlobJob, Job, ListJob, Moved, Port, ReadJob, Step, WriteJob};
-use crate::server::{Agent, Task, Token};
-use crate::sys;
+use crate::files::{self, DeleteJob, GlobJob, Job, ListJob, Moved, Port, ReadJob, WriteJob};
+use crate::server::Agent;
 
 /// The oldest version of the protocol that we speak.
 const MIN_VERSION: u32 = 1;
@@ -20,61 +18,7 @@ const PING: usize = 64;
 const TOLD: usize = 300;
 
 impl Agent {
-    pub(crate) fn on_socket(&mut self, id: u32, flags: EventFlags) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        if flags.contains(EventFlags::OUT) {
-            conn.blocked = false;
-        }
-        let read = EventFlags::IN | EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR;
-        if flags.intersects(read) {
-            conn.readable = true;
-            self.queue_conn(id);
-        }
-    }
-
-    fn queue_conn(&mut self, id: u32) {
-        if let Some(conn) = self.conns.get_mut(&id)
-            && conn.readable
-            && !conn.queued
-        {
-            conn.queued = true;
-            self.tasks.push_back(Task::Conn(id));
-        }
-    }
-
-    /// Reads once and handles what came.
-    pub(crate) fn read_conn(&mut self, id: u32) {
-        self.scratch();
-        let Self { conns, scratch, .. } = self;
-        let Some(conn) = conns.get_mut(&id) else { return };
-        conn.queued = false;
-        // Whoever does not read its answers is not asked for more questions.
-        if !conn.out.has_room() {
-            conn.starved = true;
-            return;
-        }
-        let done = conn.fill(scratch).and_then(|got| {
-            self.touched += got;
-            self.handle_frames(id)
-        });
-        match done {
-            Ok(()) => self.queue_conn(id),
-            Err(Broken) => self.close(id),
-        }
-    }
-
-    fn handle_frames(&mut self, id: u32) -> Result<(), Broken> {
-        loop {
-            let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
-            if conn.closing {
-                return Ok(());
-            }
-            let Some(frame) = conn.next_frame()? else { return Ok(()) };
-            self.on_frame(id, frame)?;
-        }
-    }
-
-    fn on_frame(&mut self, id: u32, frame: Incoming) -> Result<(), Broken> {
+    pub(crate) fn on_frame(&mut self, id: u32, frame: Incoming) -> Result<(), Broken> {
         let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
         if conn.greeted == (frame.kind == Kind::Hello) || frame.channel != Channel::Input {
             return Err(Broken);
@@ -169,7 +113,7 @@ impl Agent {
             }
             Request::Move { from, to } => match files::rename(&self.tree, &from, &to)? {
                 Moved::Done => Ok(Some(Body::Done)),
-                Moved::Copying(job) => self.open_job(id, call, job),
+                Moved::Copying(job) => self.open_job(id, call, *job),
             },
             Request::Stat { path } => {
                 files::stat(&self.tree, &path).map(|entry| Some(Body::File { entry }))
@@ -273,122 +217,6 @@ impl Agent {
             }
             None => {}
         }
-    }
-
-    /// Lets a call go on that had no room or credit.
-    fn wake_call(&mut self, id: u32, call: u32) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        let Some(state) = conn.calls.get_mut(&call) else { return };
-        match &state.work {
-            Work::Exec(key) => {
-                let key = *key;
-                self.queue_pumps(key);
-                self.settle(key);
-            }
-            Work::Job(_) if !state.queued => {
-                state.queued = true;
-                self.tasks.push_back(Task::Job(id, call));
-            }
-            Work::Job(_) | Work::Write(_) => {}
-        }
-    }
-
-    pub(crate) fn run_job(&mut self, id: u32, call: u32) {
-        let Self { conns, tree, tasks, touched, .. } = self;
-        let Some(conn) = conns.get_mut(&id) else { return };
-        let Some(state) = conn.calls.get_mut(&call) else { return };
-        let Work::Job(job) = &mut state.work else { return };
-        state.queued = false;
-        let before = conn.out.len();
-        let mut port = Port { out: &mut conn.out, call, credit: &mut state.credit };
-        let step = job.step(tree, &mut port);
-        *touched += conn.out.len() - before;
-        match step {
-            Step::Again => {
-                state.queued = true;
-                tasks.push_back(Task::Job(id, call));
-            }
-            Step::Wait => conn.starved |= !conn.out.has_room(),
-            Step::Done(outcome) => {
-                // What a job held counts as much as what it sent.
-                *touched += MAX_PAYLOAD;
-                conn.end(call, outcome);
-            }
-        }
-    }
-
-    /// Writes what waits, closes what is finished, and wakes what had no room.
-    pub(crate) fn flush(&mut self) {
-        let ids: Vec<u32> = self.conns.keys().copied().collect();
-        for id in ids {
-            let Some(conn) = self.conns.get_mut(&id) else { continue };
-            if !conn.blocked && !conn.out.is_empty() {
-                match conn.out.flush(&conn.fd) {
-                    Ok(taken) => conn.blocked = !taken,
-                    Err(_) => {
-                        self.close(id);
-                        continue;
-                    }
-                }
-            }
-            if conn.out.is_empty() {
-                conn.unsent.clear();
-                if conn.closing {
-                    self.close(id);
-                    continue;
-                }
-            }
-            if conn.starved && conn.out.is_low() {
-                conn.starved = false;
-                let calls: Vec<u32> = conn.calls.keys().copied().collect();
-                for call in calls {
-                    self.wake_call(id, call);
-                }
-                self.queue_conn(id);
-            }
-        }
-    }
-
-    /// Closes a connection. Its commands run on; its file operations are given up.
-    pub(crate) fn close(&mut self, id: u32) {
-        let Some(conn) = self.conns.remove(&id) else { return };
-        if !conn.out.is_empty() {
-            for info in conn.unsent {
-                self.remember(info);
-            }
-        }
-        for call in conn.calls.into_values() {
-            if let Work::Exec(key) = call.work {
-                self.disown(key);
-            }
-        }
-    }
-
-    /// When something is due next.
-    pub(crate) fn next_due(&self) -> u64 {
-        let own = if self.deadline == 0 { u64::MAX } else { self.deadline };
-        self.execs.values().filter_map(Exec::next_due).fold(own, u64::min)
-    }
-
-    pub(crate) fn on_timer(&mut self) {
-        let now = sys::now();
-        if self.deadline != 0 && self.deadline <= now {
-            self.ending = Some("its time is up");
-            return;
-        }
-        let due: Vec<u64> = self
-            .execs
-            .iter()
-            .filter(|(_, exec)| exec.next_due().is_some_and(|at| at <= now))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in due {
-            self.on_exec_due(key, now);
-        }
-    }
-
-    pub(crate) fn token_of(key: u64, channel: Channel) -> u64 {
-        Token::Output(key, channel).number()
     }
 }
 

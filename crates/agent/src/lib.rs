@@ -15,9 +15,11 @@ mod dispatch;
 mod error;
 mod exec;
 mod files;
+mod flow;
 mod lifecycle;
 mod outbox;
 mod server;
+mod startup;
 mod sys;
 
 pub use config::Config;

@@ -12,7 +12,7 @@ use crate::error::{Outcome, bad_request, fail, on_path};
 pub(crate) enum Moved {
     Done,
     /// To another file system: it is copied.
-    Copying(Job),
+    Copying(Box<Job>),
 }
 
 /// Moves what `from` names itself (a link is moved, not its target).
@@ -31,7 +31,7 @@ pub(crate) fn rename(tree: &Tree, from: &str, to: &str) -> Outcome<Moved> {
                 )));
             }
             let copy = CopyJob::start(tree, source, from, target, to)?;
-            Ok(Moved::Copying(Job::Copy(copy)))
+            Ok(Moved::Copying(Box::new(Job::Copy(copy))))
         }
         // Which of the two names is meant depends on the error.
         Err(errno @ Errno::NOENT) => Err(on_path(errno, from)),
