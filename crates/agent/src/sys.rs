@@ -6,6 +6,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use types::clock::{Clock, SystemClock};
 
+/// The last real-time signal.
+const MAX_SIGNAL: libc::c_int = 64;
+
 /// Nanoseconds of CLOCK_BOOTTIME.
 pub(crate) fn now() -> u64 {
     SystemClock.boot().nanos()
@@ -30,9 +33,12 @@ pub(crate) fn occupy_standard_streams() {
 /// Blocks every signal for good and gives commands the default dispositions to inherit. PID 1 has
 /// nothing to be told by signals but SIGCHLD, which is read from the returned descriptor.
 pub(crate) fn signals() -> Result<OwnedFd, Errno> {
-    for signal in 1..=31 {
-        // SAFETY: default dispositions need no handler; for SIGKILL and SIGSTOP it fails, rightly.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // The kernel's own layout, zero: default. By the call itself, since libc keeps two real-time
+    // signals to itself, and launchers leave those ignored.
+    let default = [0u64; 4];
+    for signal in 1..=MAX_SIGNAL {
+        // SAFETY: a readable action of the kernel's size; for SIGKILL and SIGSTOP it fails, rightly.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8) };
     }
     // SAFETY: the sets are plain data, initialised by sigfillset and sigemptyset before use.
     unsafe {

@@ -11,7 +11,9 @@ use crate::sys;
 
 /// Until the next try to kill what forks while it is killed, or has not entered its cgroup yet.
 const KILL_AGAIN_NANOS: u64 = 10_000_000;
-const OOM_TRIES: u32 = 5;
+/// Each after twice the wait, two seconds in all: entering a cgroup takes many milliseconds where
+/// the kernel first has to wait for its readers.
+const OOM_TRIES: u32 = 11;
 /// Ended commands that nobody fetched.
 const REMEMBERED: usize = 64;
 /// Processes reaped before others get their turn.
@@ -91,7 +93,7 @@ impl Agent {
         {
             let raised = exec.main.map_or(Ok(()), |pid| raise(pid, self.oom_score_adj));
             let again = raised.is_err() && tries < OOM_TRIES;
-            exec.oom_at = again.then_some((now + OOM_AFTER_NANOS, tries + 1));
+            exec.oom_at = again.then_some((now + (OOM_AFTER_NANOS << tries), tries + 1));
         }
         self.settle(key);
     }

@@ -108,7 +108,8 @@ fn commands_inherit_nothing() {
         let out = result.out();
         let lines: Vec<&str> = out.lines().collect();
         assert_eq!(lines[..3], ["0", "1", "2"], "{out}");
-        assert!(lines[3].ends_with("0000000000000000") && lines[4].ends_with("0000000000000000"));
+        assert!(lines[3].ends_with("0000000000000000"), "{out}");
+        assert!(lines[4].ends_with("0000000000000000"), "{out}");
         let pid = lines[6];
         assert_eq!(lines[5], format!("{pid} {pid}"), "a session and a group of its own");
         assert_eq!(lines[7..], ["0022", "/dev/null"]);

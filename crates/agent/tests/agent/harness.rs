@@ -198,25 +198,30 @@ pub fn fork_agent(config: agent::Config) -> i32 {
     for fd in [&config.cgroup, &config.oom_events, &config.tied_to].into_iter().flatten() {
         keep.push(fd.as_raw_fd());
     }
-    keep.sort_unstable();
     // SAFETY: the child of this multi-threaded process runs the agent, which takes no lock that
     // another thread may have held but malloc's, and that survives fork.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
-            let mut from = 3;
-            for fd in keep.into_iter().chain([i32::MAX]) {
-                if fd > from {
-                    // SAFETY: closes descriptors that nobody in this process uses any more.
-                    unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0) };
-                }
-                from = fd.saturating_add(1);
-            }
+            close_others(keep);
             let code = agent::serve(config);
             // SAFETY: ends the process without running the test program's own end.
             unsafe { libc::_exit(code) }
         }
         pid => pid,
+    }
+}
+
+/// Closes all descriptors but the standard ones and `keep`, in a forked child.
+pub fn close_others(mut keep: Vec<i32>) {
+    keep.sort_unstable();
+    let mut from = 3;
+    for fd in keep.into_iter().chain([i32::MAX]) {
+        if fd > from {
+            // SAFETY: closes descriptors that nobody in this process uses any more.
+            unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0) };
+        }
+        from = fd.saturating_add(1);
     }
 }
 

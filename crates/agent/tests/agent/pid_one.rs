@@ -1,6 +1,6 @@
 //! The agent as PID 1 of a namespace of its own, which only root can make here.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use protocol::agent::{Body, Request};
@@ -8,9 +8,15 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::harness::*;
 
+/// An agent that ends with its test.
+struct PidOne {
+    pid: i32,
+    _tie: OwnedFd,
+}
+
 /// Forks a process with namespaces of its own, whose child serves as PID 1. Its root is the
 /// host's, its /proc its own.
-fn start(dir: &std::path::Path) -> Option<i32> {
+fn start(dir: &std::path::Path) -> Option<PidOne> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can make a PID namespace");
         return None;
@@ -18,13 +24,14 @@ fn start(dir: &std::path::Path) -> Option<i32> {
     std::fs::create_dir_all(dir.join("workspace")).unwrap();
     let listener = OwnedFd::from(UnixListener::bind(dir.join("sock")).unwrap());
     let dup = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3).unwrap();
+    let (tied, tie) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
     let workdir = dir.join("workspace").to_str().unwrap().to_owned();
     // SAFETY: the child makes system calls, and then runs the agent, as in `fork_agent`.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid > 0 {
-        return Some(pid);
+        return Some(PidOne { pid, _tie: tie });
     }
     // SAFETY: all in a forked child of our own, which ends here whatever happens.
     unsafe {
@@ -63,18 +70,15 @@ fn start(dir: &std::path::Path) -> Option<i32> {
                     deadline_boot_nanos: 0,
                     cgroup: None,
                     oom_events: None,
-                    tied_to: None,
+                    tied_to: Some(dup(&tied)),
                     oom_score_adj: 300,
                     limits: Default::default(),
                 };
-                // Without the descriptors of the tests beside us; ours go to low numbers first.
-                let last = [&config.listener, &config.root].map(std::os::fd::AsRawFd::as_raw_fd);
-                let [a, b] = [last[0].min(last[1]), last[0].max(last[1])];
-                libc::syscall(libc::SYS_close_range, 3, a - 1, 0);
-                if b > a + 1 {
-                    libc::syscall(libc::SYS_close_range, a + 1, b - 1, 0);
-                }
-                libc::syscall(libc::SYS_close_range, b + 1, libc::c_uint::MAX, 0);
+                // Without the descriptors of the tests beside us.
+                let tied = config.tied_to.as_ref();
+                let ours = [Some(&config.listener), Some(&config.root), tied];
+                close_others(ours.into_iter().flatten().map(AsRawFd::as_raw_fd).collect());
+                drop_capabilities();
                 libc::_exit(agent::serve(config))
             }
             child => {
@@ -87,10 +91,18 @@ fn start(dir: &std::path::Path) -> Option<i32> {
     }
 }
 
+/// Else those inside could not trace PID 1 for the sole reason that it may do more than they.
+fn drop_capabilities() {
+    const VERSION_3: u32 = 0x2008_0522;
+    let (header, none) = ([VERSION_3, 0], [0u32; 6]);
+    // SAFETY: header and data have the kernel's layout: version and pid, two times three sets.
+    unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+}
+
 #[test]
 fn pid_one_withstands_those_inside() {
     let agent = tempfile::tempdir().unwrap();
-    let Some(pid) = start(agent.path()) else { return };
+    let Some(one) = start(agent.path()) else { return };
     let mut client = Client::connect(&agent.path().join("sock"));
     let script = "for s in KILL STOP TERM SEGV ABRT CHLD 64; do kill -$s 1; done; \
                   echo alive; cat /proc/1/environ /proc/1/maps >/dev/null 2>&1; ls -l /proc/1/fd";
@@ -123,13 +135,13 @@ fn pid_one_withstands_those_inside() {
     client.cancel(stopper);
     assert!(client.finish(stopper).exec().cancelled);
     other.call(&Request::Shutdown).done();
-    assert_eq!(exit_of(pid), 0);
+    assert_eq!(exit_of(one.pid), 0);
 }
 
 #[test]
 fn the_console_is_a_terminal_and_bounded() {
     let agent = tempfile::tempdir().unwrap();
-    let Some(pid) = start(agent.path()) else { return };
+    let Some(one) = start(agent.path()) else { return };
     let mut client = Client::connect(&agent.path().join("sock"));
     let logs = |client: &mut Client| match client.call(&Request::Logs { lines: 5000 }).body() {
         Body::Lines { lines } => lines,
@@ -145,13 +157,13 @@ fn the_console_is_a_terminal_and_bounded() {
     assert_eq!(client.call(&Request::Exec(argv(&["sh", "-c", flood]))).exec().exit_code, 0);
     wait_for("the last line arrives", || logs(&mut client).iter().any(|l| l == "END"));
     client.call(&Request::Shutdown).done();
-    assert_eq!(exit_of(pid), 0);
+    assert_eq!(exit_of(one.pid), 0);
 }
 
 #[test]
 fn nobody_inside_reads_or_traces_it() {
     let agent = tempfile::tempdir().unwrap();
-    let Some(pid) = start(agent.path()) else { return };
+    let Some(one) = start(agent.path()) else { return };
     let mut client = Client::connect(&agent.path().join("sock"));
     // Root with every capability may; so one without is asked, and shown to be able to read its own.
     let script = "cat /proc/$$/environ >/dev/null && echo own; cat /proc/1/environ && echo agent; \
@@ -166,5 +178,5 @@ fn nobody_inside_reads_or_traces_it() {
     ])));
     assert_eq!(result.out(), "own\n", "{}", result.err());
     client.call(&Request::Shutdown).done();
-    assert_eq!(exit_of(pid), 0);
+    assert_eq!(exit_of(one.pid), 0);
 }
