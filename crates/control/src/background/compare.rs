@@ -104,6 +104,13 @@ async fn unfinished(inner: &Arc<Inner>, row: Sandbox) -> Result<(), Fault> {
     if inner.endings.is_busy(&row.id, inner.clock.boot()) {
         return Ok(());
     }
+    // Its spawn may have been answered since the rows were read, and its mark be gone with that.
+    // None of this process can begin now, so what is read again is final.
+    let now = inner.store.sandbox(row.id.clone()).await.map_err(store_fault)?;
+    let Some(row) = now.filter(|s| !LIVE.contains(&s.state) || !s.answered) else { return Ok(()) };
+    if row.state == SandboxState::Destroyed {
+        return Ok(());
+    }
     let reason = row.ended_reason.unwrap_or(EndedReason::Unanswered);
     let ending = begin(inner, row.id, reason, None);
     // Not done by then: it goes on, and `drive` after it.

@@ -26,13 +26,21 @@ pub(super) async fn run(inner: &Arc<Inner>) -> Result<Next, Fault> {
     let free = |s: &Sandbox| !inner.spawning.contains(&s.id) && !inner.endings.is_busy(&s.id, now);
     let control = Control(inner.clone());
     stream::iter(rows.into_iter().filter(free))
-        .map(|s| {
-            let reason = s.ended_reason.unwrap_or(EndedReason::Unanswered);
-            control.end_and_wait(s.id, reason, None)
-        })
+        .map(|s| finish(inner, &control, s))
         .buffer_unordered(AT_ONCE)
         // What failed has said so, and rests until its turn comes again.
         .for_each(|_| std::future::ready(()))
         .await;
     Ok(Next::Later)
+}
+
+/// The row may be older than the mark's absence: a spawn that ended between the two is read again.
+async fn finish(inner: &Arc<Inner>, control: &Control, row: Sandbox) {
+    match inner.store.sandbox(row.id.clone()).await {
+        Ok(Some(s)) if !s.answered || s.state == types::SandboxState::Destroying => {
+            let reason = s.ended_reason.unwrap_or(EndedReason::Unanswered);
+            let _ = control.end_and_wait(s.id, reason, None).await;
+        }
+        _ => {}
+    }
 }
