@@ -2,8 +2,59 @@
 //!
 //! Compiled in with debug assertions only: a release build has none of it.
 
+/// Every place, in the order in which work comes past it. A test walks through all of them.
+pub const ALL: &[&str] = &[
+    // A server starts.
+    "native.claimed",
+    "storage.written",
+    "storage.made",
+    "storage.attached",
+    "storage.mounted",
+    "adopt.scan",
+    "adopt.taken",
+    "adopt.swept",
+    // A sandbox is made.
+    "control.inserted",
+    "spawn.folder",
+    "spawn.journaled",
+    "spawn.prepared",
+    "native.layered",
+    "spawn.listening",
+    "spawn.ordered",
+    "spawn.created",
+    "spawn.greeted",
+    "spawn.running",
+    "control.spawned",
+    "control.answered",
+    // A command runs, a file is written.
+    "exec.ordered",
+    "exec.started",
+    "exec.output",
+    "exec.ended",
+    "write.ordered",
+    "write.started",
+    "write.piece",
+    "write.finished",
+    // A sandbox is unmade.
+    "control.intended",
+    "destroy.journaled",
+    "destroy.ended",
+    "destroy.ordered",
+    "destroy.released",
+    "destroy.killed",
+    "destroy.unjournaled",
+    "destroy.removed",
+    "control.destroyed",
+    "control.closed",
+    // An image is imported.
+    "images.unpacked",
+    "images.layer_placed",
+    "images.manifest_placed",
+];
+
 /// Ends the process at once, as kill -9 would, if the variable `STACYVM_FAILPOINT` names this
-/// place.
+/// place. `place@file` waits there instead, as long as the file exists: for places on threads that
+/// may block.
 #[inline]
 pub fn hit(name: &str) {
     #[cfg(debug_assertions)]
@@ -14,17 +65,29 @@ pub fn hit(name: &str) {
 
 #[cfg(debug_assertions)]
 mod imp {
+    use std::path::Path;
     use std::sync::OnceLock;
+    use std::time::Duration;
 
     static CHOSEN: OnceLock<Option<String>> = OnceLock::new();
 
     #[allow(clippy::disallowed_methods)] // read here so that release builds have no trace of it
     pub fn hit(name: &str) {
+        assert!(super::ALL.contains(&name), "{name} is missing in the list of places");
         let chosen = CHOSEN.get_or_init(|| std::env::var("STACYVM_FAILPOINT").ok());
-        if chosen.as_deref() == Some(name) {
-            let me = rustix::process::getpid();
-            let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
-            std::process::abort();
+        let Some(chosen) = chosen.as_deref() else { return };
+        match chosen.split_once('@') {
+            None if chosen == name => {
+                let me = rustix::process::getpid();
+                let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
+                std::process::abort();
+            }
+            Some((place, file)) if place == name => {
+                while Path::new(file).exists() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use providers::{Liveness, Provider};
+use types::failpoint::hit;
 use types::{EndedReason, ErrorCode, Fault, SandboxId};
 
 use crate::config::Providers;
@@ -35,6 +36,7 @@ pub(crate) struct Found {
 pub(crate) fn scan(folders: &Path) -> Result<Vec<Found>, Fault> {
     let unreadable =
         |e: io::Error| Fault::unavailable("the worker's journals cannot be read").caused_by(e);
+    hit("adopt.scan");
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folders).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
@@ -127,6 +129,7 @@ pub(crate) async fn run(core: Arc<Core>, found: Vec<Found>) {
     for (name, provider) in core.providers.iter() {
         sweep(name, provider, &known).await;
     }
+    hit("adopt.swept");
     let took = core.clock.boot().since(before);
     tracing::info!(sandboxes = count, took_ms = took.as_millis() as u64, "adoption done");
     core.adopted.send_replace(true);
@@ -202,6 +205,7 @@ async fn take_back(core: &Arc<Core>, sandbox: &Arc<Sandbox>, expiry: Expiry) {
                 tracing::error!(sandbox = %sandbox.id, error = %e, "adoption is incomplete");
             }
             core.watch(sandbox);
+            hit("adopt.taken");
         }
         Liveness::Dead(reason) => core.died(sandbox, reason).await,
         Liveness::Gone => core.died(sandbox, EndedReason::Crashed).await,

@@ -26,6 +26,7 @@ impl Core {
     ) -> Result<ExecStream, Fault> {
         self.adopted().await?;
         let sandbox = self.sandbox(&order.sandbox_id)?;
+        hit("exec.ordered");
         let started = sandbox
             .guest()?
             .exec(
@@ -95,10 +96,12 @@ async fn next_event(running: Running) -> Option<(Result<ExecEvent, Fault>, Runni
                 timed_out: done.timed_out,
                 oom_killed: done.oom_killed,
             };
+            hit("exec.ended");
             return Some((Ok(ExecEvent::Exit(exit)), None));
         }
         Err(error) => return Some((Err(sandbox.explain(error).await), None)),
     };
+    hit("exec.output");
     Some((Ok(ExecEvent::Output { stream, data }), Some((output, sandbox))))
 }
 
@@ -147,14 +150,18 @@ async fn write(
     mode: Option<u32>,
     mut content: ByteStream,
 ) -> Result<(), GuestError> {
+    hit("write.ordered");
     let writing = sandbox.guest()?.write(path, mode).await?;
     hit("write.started");
     while let Some(data) = content.next().await {
         if !writing.send(data?).await? {
             break;
         }
+        hit("write.piece");
     }
-    writing.finish().await
+    writing.finish().await?;
+    hit("write.finished");
+    Ok(())
 }
 
 fn info(entry: FileEntry) -> FileInfo {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use types::failpoint::hit;
+
 /// The name of the agent's socket and of the journal: all that a folder usually holds.
 const USUAL: [&str; 2] = ["agent.sock", crate::journal::FILE];
 
@@ -18,6 +20,7 @@ pub(crate) async fn remove(dir: &Path) -> io::Result<()> {
     for name in USUAL {
         let _ = std::fs::remove_file(dir.join(name));
     }
+    hit("destroy.unjournaled");
     match std::fs::remove_dir(dir) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -9,6 +9,7 @@ use protocol::worker::LeaseToken;
 use store::Change;
 use tokio::sync::watch;
 use types::clock::BootTime;
+use types::failpoint::hit;
 use types::{EndedReason, ErrorCode, Fault, SandboxId, SandboxState, WorkerId};
 
 use crate::control::Inner;
@@ -148,6 +149,7 @@ async fn attempt(
         return Ok(());
     };
     tx.send_replace(Progress::Intended);
+    hit("control.intended");
     let link = inner.links.get(&sandbox.worker_id);
     let link = link.ok_or_else(|| Failed::Work(Fault::unavailable("its worker is away")))?;
     // The reason that was stored first is the one that holds.
@@ -155,8 +157,11 @@ async fn attempt(
     let work = link.destroy(id.clone(), inner.lease(&sandbox), reason, grace);
     let deadline = DESTROY_DEADLINE.saturating_add(grace.unwrap_or_default());
     within(deadline, "the destroy", work).await.map_err(Failed::Work)?;
+    hit("control.destroyed");
     let closed = inner.end(id, sandbox.generation, reason, Vec::new()).await;
-    closed.map(|_| ()).map_err(|e| Failed::Work(store_fault(e)))
+    closed.map_err(|e| Failed::Work(store_fault(e)))?;
+    hit("control.closed");
+    Ok(())
 }
 
 /// Waits before the next try; `false` when the process is stopping.

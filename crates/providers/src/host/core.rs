@@ -12,6 +12,7 @@ use protocol::worker::BoxFuture;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::task::spawn_blocking;
 use types::clock::SharedClock;
+use types::failpoint::hit;
 use types::{EndedReason, Fault, SandboxId};
 
 use super::process::ExitStatus;
@@ -68,6 +69,7 @@ impl Core {
             let socket = listen(&spec.dir).map_err(|e| {
                 Fault::unavailable("the agent's socket could not be made").caused_by(e)
             })?;
+            hit("spawn.listening");
             let mut fds = vec![socket.as_fd()];
             if order.dies_with_fd {
                 fds.push(self.tie.0.as_fd());
@@ -188,7 +190,9 @@ impl Core {
             }
         };
         ended.map_err(|e| Fault::unavailable("the sandbox's processes do not end").caused_by(e))?;
+        hit("destroy.ended");
         self.release(id, facts.and_then(|f| f.made.slot), groups).await?;
+        hit("destroy.released");
         remove_file(&dir.join(SOCKET))?;
         self.mine().remove(id);
         Ok(())

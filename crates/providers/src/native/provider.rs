@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use protocol::spawner::Setup;
 use protocol::worker::BoxFuture;
 use tokio::task::spawn_blocking;
+use types::failpoint::hit;
 use types::{EndedReason, Fault, SandboxId};
 
 use super::NativeConfig;
@@ -41,6 +42,7 @@ impl NativeProvider {
     /// spawner. A fault says why the provider can't run here.
     pub async fn start(config: NativeConfig) -> Result<Arc<Self>, Fault> {
         let ground = prepare_ground(&config).await?;
+        hit("native.claimed");
         let identity = config.identity();
         let storage = match Storage::open(config.storage(&identity)).await {
             Ok(storage) => storage,
@@ -105,6 +107,7 @@ impl NativeProvider {
         let _hold = self.images.hold(&spec.image).await?;
         let bytes = u64::from(spec.size.disk_size_mb) << 20;
         let upper = self.storage.provide(&spec.id, bytes).await?;
+        hit("native.layered");
         let writable = match &upper {
             protocol::spawner::Upper::Disk { name } => Writable::Disk { name: name.clone() },
             protocol::spawner::Upper::Tmpfs { .. } => Writable::Tmpfs,

@@ -90,6 +90,7 @@ impl Core {
             sandbox.set_phase(Phase::Gone(EndedReason::SpawnFailed));
             return Err(fault);
         }
+        hit("spawn.folder");
         self.ttl.set(&sandbox.id, sandbox.expiry().deadline);
         match self.try_make(sandbox, order).await {
             Ok(()) => {
@@ -119,6 +120,7 @@ impl Core {
             image = sandbox.provider.prepare(&order.image) => image?,
             () = sandbox.doomed.cancelled() => return Err(sandbox.unwanted()),
         };
+        hit("spawn.prepared");
         let spec = CreateSpec {
             id: sandbox.id.clone(),
             dir: sandbox.dir.clone(),
@@ -141,6 +143,7 @@ impl Core {
         if let Err(error) = greeted {
             return Err(Fault::unavailable("the new sandbox does not answer").caused_by(error));
         }
+        hit("spawn.greeted");
         if sandbox.doomed.is_cancelled() {
             return Err(sandbox.unwanted());
         }

@@ -14,6 +14,7 @@ use rustix::net::{
 use serde::Serialize;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
+use types::failpoint::hit;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChannelError {
@@ -48,12 +49,17 @@ impl Channel {
 
     /// The first message; `listen` has to run for its answer to be seen.
     pub async fn set_up(&self, setup: &Setup) -> Result<Reply, ChannelError> {
-        self.ask_as(0, setup, &[]).await
+        self.ask_as(0, setup, &[], || ()).await
     }
 
     pub async fn ask(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> Result<Reply, ChannelError> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        self.ask_as(n, order, fds).await
+        let sent = || match order {
+            Order::Spawn(_) => hit("spawn.ordered"),
+            Order::Release { .. } => hit("destroy.ordered"),
+            Order::Adopt { .. } => {}
+        };
+        self.ask_as(n, order, fds, sent).await
     }
 
     async fn ask_as(
@@ -61,6 +67,7 @@ impl Channel {
         n: u64,
         body: &(impl Serialize + Sync),
         fds: &[BorrowedFd<'_>],
+        sent: impl FnOnce() + Send,
     ) -> Result<Reply, ChannelError> {
         let text = serde_json::to_vec(&Numbered { n, body })
             .map_err(|e| ChannelError::Io(io::Error::other(e)))?;
@@ -78,6 +85,7 @@ impl Channel {
         // Also when this future is dropped: nobody waits for that number any more.
         let _forget = Forget(self, n);
         self.send(&text, fds).await?;
+        sent();
         answered.await.map_err(|_| ChannelError::Closed)
     }
 

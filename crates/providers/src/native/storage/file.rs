@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use types::failpoint::hit;
 
 pub(super) const MIB: u64 = 1 << 20;
 /// The first size.
@@ -24,9 +25,11 @@ pub(super) fn make(path: &Path, max: u64) -> Result<(), String> {
     }
     let new = path.with_extension("new");
     let made = write_new(&new, START.min(max)).map_err(|e| format!("its file: {e}"));
+    hit("storage.written");
     let formatted = made.and_then(|()| format(&mkfs, &new));
     let placed =
         formatted.and_then(|()| std::fs::rename(&new, path).map_err(|e| format!("its file: {e}")));
+    hit("storage.made");
     if placed.is_err() {
         let _ = std::fs::remove_file(&new); // it may not have come so far
     }

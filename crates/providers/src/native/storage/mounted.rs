@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use types::failpoint::hit;
 
 use super::{StorageConfig, btrfs, file, loopdev};
 use crate::host::mounts;
@@ -152,9 +153,11 @@ fn bring_up(path: &Path, point: &Path, mounted_now: bool) -> Result<(File, PathB
             attached.path.clone()
         }
     };
+    hit("storage.attached");
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
     mount(&device, point, "btrfs", flags, OPTIONS)
         .map_err(|e| format!("this kernel or container can't mount it: {e}"))?;
+    hit("storage.mounted");
     Ok((file, device))
 }
 
