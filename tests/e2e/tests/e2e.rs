@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod e2e {
+    mod arrows;
     mod cli;
     mod golden;
 }

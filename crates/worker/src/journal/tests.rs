@@ -1,3 +1,5 @@
+//! The journal: what is written is what is read, whatever a crash cut off.
+
 use proptest::prelude::*;
 use types::clock::BootTime;
 use types::{SandboxId, SandboxSize, Timestamp};

@@ -1,3 +1,5 @@
+//! The launcher against a spawner that fails.
+
 use std::time::Duration;
 
 use protocol::spawner::Root;

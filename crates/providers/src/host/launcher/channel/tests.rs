@@ -1,3 +1,5 @@
+//! The channel under answers that are late, strange, or never come.
+
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
