@@ -96,17 +96,24 @@ fn loops(data_dir: &Path) -> Vec<Leftover> {
     devices.collect()
 }
 
-/// Processes that have something of the folder open, as a socket, or in their words.
+/// Processes that have something of the folder open, as a socket, or in their words, and those in
+/// the installation's control groups.
 fn processes(data_dir: &Path) -> Vec<Leftover> {
+    let ids = installations(data_dir);
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let all = entries(Path::new("/proc"));
     let pids = all.into_iter().filter_map(|p| {
         let pid: i32 = p.file_name()?.to_str()?.parse().ok()?;
         Some((pid, p))
     });
-    pids.filter(|(pid, p)| *pid != own && touches(p, data_dir))
+    pids.filter(|(pid, p)| *pid != own && (grouped(p, &ids) || touches(p, data_dir)))
         .map(|(pid, p)| Leftover::Process { pid, words: words(&p) })
         .collect()
+}
+
+fn grouped(process: &Path, ids: &[String]) -> bool {
+    let groups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
+    ids.iter().any(|id| groups.contains(id.as_str()))
 }
 
 fn touches(process: &Path, data_dir: &Path) -> bool {
@@ -139,6 +146,20 @@ fn installations(data_dir: &Path) -> Vec<String> {
     let marker = fs::read_to_string(data_dir.join("stacyvm-data")).unwrap_or_default();
     let ids = marker.lines().filter_map(|l| l.strip_prefix("installation "));
     ids.map(str::to_owned).collect()
+}
+
+/// Every control group of the folder's installations, in all hierarchies, with those below.
+pub(crate) fn groups_below(data_dir: &Path) -> Vec<PathBuf> {
+    let tops = cgroups(&installations(data_dir)).into_iter().filter_map(|left| match left {
+        Leftover::ControlGroup(dir) => Some(dir),
+        _ => None,
+    });
+    let (mut found, mut stack) = (Vec::new(), tops.collect::<Vec<_>>());
+    while let Some(dir) = stack.pop() {
+        stack.extend(entries(&dir).into_iter().filter(|d| d.is_dir()));
+        found.push(dir);
+    }
+    found
 }
 
 fn claims(ids: &[String]) -> Vec<Leftover> {

@@ -47,6 +47,11 @@ impl System {
         self.env.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Servers started from now on do not get it.
+    pub fn unset_env(&mut self, name: &str) {
+        self.env.retain(|(n, _)| n != name);
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
@@ -128,6 +133,12 @@ impl Running {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.addr())
+    }
+
+    /// A client of it, without a key.
+    pub fn client(&self) -> client::Client {
+        let options = client::Options::new(self.url());
+        client::Client::new(options).expect("a local address can be used")
     }
 
     pub fn pid(&self) -> u32 {
