@@ -1,0 +1,113 @@
+//! From nothing to the first output of `echo`: a new sandbox for each.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Bench;
+use super::sandbox::{ECHO_STREAM, destroy, spawn};
+use crate::baseline::{bwrap, first_output, plain};
+use crate::client::Client;
+use crate::ground::Ground;
+use crate::numbers::{Samples, times};
+
+const ROUNDS: usize = 500;
+/// Docker takes a hundred times as long: every so many rounds are enough.
+const DOCKER_EVERY: usize = 20;
+const ONE_SHOT_EVERY: usize = 5;
+const AIM: Duration = Duration::from_micros(2200);
+const ECHO: [&str; 2] = ["echo", "ok"];
+
+#[derive(Default)]
+struct Seen {
+    floor: Samples,
+    cold: Samples,
+    spawned: Samples,
+    destroyed: Samples,
+    one_shot: Samples,
+    plain: Samples,
+    bwrap: Samples,
+    docker: Samples,
+}
+
+pub async fn measure(bench: &mut Bench<'_>, ground: &Ground) -> Result<(), String> {
+    let mut client = ground.client().await?;
+    let order = ground.order();
+    for _ in 0..20 {
+        echo(&mut client, &order, &mut Seen::default()).await?;
+    }
+    let mut seen = Seen::default();
+    for round in 0..bench.args.times(ROUNDS) {
+        let begun = Instant::now();
+        client.ask("GET", "/health", "").await?;
+        seen.floor.add(begun.elapsed());
+        echo(&mut client, &order, &mut seen).await?;
+        seen.plain.add(first_output(&mut plain(&bench.busybox.program(), &ECHO))?);
+        seen.bwrap.add(first_output(&mut bwrap(bench.busybox.root(), &ECHO))?);
+        if round.is_multiple_of(ONE_SHOT_EVERY) {
+            seen.one_shot.add(first_output(&mut ground.one_shot(&ECHO))?);
+        }
+        if let (Some(docker), true) = (bench.docker, round.is_multiple_of(DOCKER_EVERY)) {
+            seen.docker.add(first_output(&mut docker.run(&ECHO))?);
+        }
+    }
+    report(bench, &seen);
+    Ok(())
+}
+
+async fn echo(client: &mut Client, order: &str, seen: &mut Seen) -> Result<(), String> {
+    let begun = Instant::now();
+    let id = spawn(client, order).await?;
+    seen.spawned.add(begun.elapsed());
+    let mut first = None;
+    let path = format!("/sandboxes/{id}/exec");
+    let note = |_: &[u8]| first = first.or_else(|| Some(begun.elapsed()));
+    client.read_through("POST", &path, ECHO_STREAM, note).await?;
+    seen.cold.add(first.ok_or("an empty stream")?);
+    let begun = Instant::now();
+    destroy(client, &id).await?;
+    seen.destroyed.add(begun.elapsed());
+    Ok(())
+}
+
+fn report(bench: &mut Bench<'_>, seen: &Seen) {
+    let cold = seen.cold.p50();
+    let beside = |theirs: &Samples| format!("{} ({})", theirs.text(), times(cold, theirs.p50()));
+    let report = &mut bench.report;
+    report.row(
+        "spawn → first output of `echo`, over HTTP",
+        seen.cold.text(),
+        format!("program alone {}", beside(&seen.plain)),
+        "p50 ≤ 2.2 ms, p99 ≤ 5 × p50",
+        Some(cold <= AIM && seen.cold.p99() <= 5 * cold),
+    );
+    report.row(
+        "the same, beside bubblewrap",
+        seen.cold.text(),
+        format!("`bwrap` {}", beside(&seen.bwrap)),
+        "faster",
+        Some(cold < seen.bwrap.p50()),
+    );
+    if seen.docker.len() > 0 {
+        report.row(
+            "the same, beside Docker",
+            seen.cold.text(),
+            format!("`docker run --rm` {}", beside(&seen.docker)),
+            "100 × faster",
+            Some(cold * 100 <= seen.docker.p50()),
+        );
+    }
+    report.row("spawn alone, over HTTP", seen.spawned.text(), String::new(), "", None);
+    report.row("destroy, over HTTP", seen.destroyed.text(), String::new(), "", None);
+    report.row(
+        "`stacyvm run -- echo`, first output",
+        seen.one_shot.text(),
+        format!("`bwrap` {}", seen.bwrap.text()),
+        "",
+        None,
+    );
+    report.note(format!(
+        "A request that does nothing (`/health`) takes {}: the floor of all figures over HTTP.",
+        seen.floor.text()
+    ));
+}

@@ -1,0 +1,117 @@
+//! Bytes a second: the output of a command, and files.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::Bench;
+use super::sandbox::{contains, destroy, exec, spawn};
+use crate::baseline::{plain, through_pipe};
+use crate::ground::Ground;
+use crate::numbers::{factor, thousands};
+
+/// A line of text as a program prints it: 64 bytes with its end.
+const LINE: &str = "0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXY\n";
+const FILE_MIB: usize = 16;
+/// How often a command prints that file.
+const REPEAT: usize = 16;
+const ROUNDS: usize = 5;
+
+/// The output of a command, streamed, beside the same program and bytes through a plain pipe.
+pub async fn stream(bench: &mut Bench<'_>, ground: &Ground) -> Result<(), String> {
+    let mut client = ground.client().await?;
+    let id = spawn(&mut client, &ground.order()).await?;
+    let text = LINE.repeat((FILE_MIB << 20) / LINE.len());
+    let write = json!({"path": "/tmp/text", "content": text}).to_string();
+    client.ask("POST", &format!("/sandboxes/{id}/files"), &write).await?;
+    let host_file = bench.busybox.root().join("tmp/text");
+    std::fs::write(&host_file, &text).map_err(|e| e.to_string())?;
+    let file = host_file.to_str().ok_or("a path that is not text")?;
+
+    let bytes = (text.len() * REPEAT) as u64;
+    let order = |stream: bool| {
+        let args = vec!["/tmp/text"; REPEAT];
+        json!({"command": "cat", "args": args, "mode": "argv", "stream": stream}).to_string()
+    };
+    let path = format!("/sandboxes/{id}/exec");
+    let mut words = vec!["cat"];
+    words.extend(vec![file; REPEAT]);
+    let (mut ours, mut pipe) = (f64::MAX, f64::MAX);
+    for _ in 0..bench.args.times(ROUNDS) {
+        let (mut body, mut tail) = (0_u64, Vec::new());
+        let begun = Instant::now();
+        let take = |piece: &[u8]| {
+            body += piece.len() as u64;
+            tail = piece[piece.len().saturating_sub(64)..].to_vec();
+        };
+        client.read_through("POST", &path, &order(true), take).await?;
+        ours = ours.min(begun.elapsed().as_secs_f64());
+        if body < bytes || !contains(&tail, b"\"exit_code\":0") {
+            return Err(format!("{body} bytes of a stream of {bytes}"));
+        }
+        let (seen, took) = through_pipe(&mut plain(&bench.busybox.program(), &words))?;
+        pipe = pipe.min(took.as_secs_f64());
+        if seen != bytes {
+            return Err(format!("{seen} bytes through a pipe instead of {bytes}"));
+        }
+    }
+    destroy(&mut client, &id).await?;
+    let rate = |seconds: f64| format!("{} MB/s", thousands(bytes as f64 / 1e6 / seconds));
+    bench.report.row(
+        "exec output, streamed to a local client",
+        rate(ours),
+        format!("plain pipe {} ({} of it)", rate(pipe), share(pipe / ours)),
+        "a third of a pipe",
+        Some(pipe / ours >= 1.0 / 3.0),
+    );
+    Ok(())
+}
+
+/// Whole files through the API, and small ones in a row.
+pub async fn files(bench: &mut Bench<'_>, ground: &Ground) -> Result<(), String> {
+    let mut client = ground.client().await?;
+    let id = spawn(&mut client, &ground.order()).await?;
+    let path = format!("/sandboxes/{id}/files");
+    let text = LINE.repeat((FILE_MIB << 20) / LINE.len());
+    let write = json!({"path": "/workspace/big", "content": text}).to_string();
+    let (mut wrote, mut read) = (Duration::MAX, Duration::MAX);
+    for _ in 0..bench.args.times(ROUNDS) {
+        let begun = Instant::now();
+        client.ask("POST", &path, &write).await?;
+        wrote = wrote.min(begun.elapsed());
+        let mut seen = 0;
+        let begun = Instant::now();
+        let big = format!("{path}?path=/workspace/big");
+        client.read_through("GET", &big, "", |piece| seen += piece.len()).await?;
+        read = read.min(begun.elapsed());
+        if seen != text.len() {
+            return Err(format!("{seen} bytes of a file of {}", text.len()));
+        }
+    }
+    let rate = |took: Duration| {
+        format!("{} MB/s", thousands(text.len() as f64 / 1e6 / took.as_secs_f64()))
+    };
+    bench.report.row("writing a file of 16 MiB", rate(wrote), String::new(), "", None);
+    bench.report.row("reading it", rate(read), String::new(), "", None);
+
+    let small = json!({"path": "/workspace/small", "content": LINE}).to_string();
+    let (mut wrote, mut read) = (crate::numbers::Samples::default(), Default::default());
+    for _ in 0..bench.args.times(1000) {
+        let begun = Instant::now();
+        client.ask("POST", &path, &small).await?;
+        wrote.add(begun.elapsed());
+        let begun = Instant::now();
+        client.ask("GET", &format!("{path}?path=/workspace/small"), "").await?;
+        crate::numbers::Samples::add(&mut read, begun.elapsed());
+    }
+    bench.report.row("writing a file of 64 bytes", wrote.text(), String::new(), "", None);
+    bench.report.row("reading it", read.text(), String::new(), "", None);
+    let list = r#"{"command":"rm","args":["/workspace/big"],"mode":"argv"}"#;
+    exec(&mut client, &id, list).await?;
+    destroy(&mut client, &id).await
+}
+
+fn share(part: f64) -> String {
+    if part >= 1.0 { factor(part) } else { format!("{:.0} %", part * 100.0) }
+}
