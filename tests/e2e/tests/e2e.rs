@@ -5,4 +5,5 @@ mod e2e {
     mod arrows;
     mod cli;
     mod golden;
+    mod sdk;
 }
