@@ -4,6 +4,8 @@
 mod e2e {
     mod arrows;
     mod cli;
+    mod crashes;
     mod golden;
+    mod programs;
     mod sdk;
 }

@@ -1,0 +1,12 @@
+//! The server, its helpers and its sandboxes die at every moment: what should live lives on, what
+//! should not is gone.
+
+mod cycles;
+mod imports;
+mod one_shot;
+mod parts;
+mod restart;
+mod slate;
+mod steps;
+mod time;
+pub mod world;
