@@ -29,31 +29,36 @@ pub(super) enum Message {
     Close,
 }
 
-pub(super) struct Pending<T, F> {
+pub(super) struct Pending<T, F, A> {
     work: Option<F>,
+    after: A,
     result: Option<Result<T, SharedError>>,
     answer: oneshot::Sender<Result<T, StoreError>>,
     deadline: BootTime,
 }
 
-impl<T, F> Pending<T, F>
+impl<T, F, A> Pending<T, F, A>
 where
     T: Send,
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
+    A: FnOnce(&T) + Send,
 {
+    /// `after` sees the result once it is stored, before the caller does.
     pub(super) fn new(
         work: F,
+        after: A,
         deadline: BootTime,
         answer: oneshot::Sender<Result<T, StoreError>>,
     ) -> Self {
-        Self { work: Some(work), result: None, answer, deadline }
+        Self { work: Some(work), after, result: None, answer, deadline }
     }
 }
 
-impl<T, F> Job for Pending<T, F>
+impl<T, F, A> Job for Pending<T, F, A>
 where
     T: Send,
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
+    A: FnOnce(&T) + Send,
 {
     fn deadline(&self) -> BootTime {
         self.deadline
@@ -71,7 +76,10 @@ where
         let answer = match (self.result, loss) {
             (Some(Err(own)), _) => Err(errors::from_sqlite(own)),
             (_, Some(loss)) => Err(errors::from_sqlite(loss.clone())),
-            (Some(Ok(value)), None) => Ok(value),
+            (Some(Ok(value)), None) => {
+                (self.after)(&value);
+                Ok(value)
+            }
             (None, None) => Err(errors::busy("the work was not begun")),
         };
         // A caller that went away does not want to know; the work is done all the same.

@@ -34,10 +34,21 @@ impl Lane {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.ask_then(work, |_| {}).await
+    }
+
+    /// As [`Lane::ask`]; `after` sees the result on that thread, once it is committed and before
+    /// it is answered, in the order of the commits.
+    pub(super) async fn ask_then<T, F, A>(&self, work: F, after: A) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         // The process's own clock on purpose: this is waiting, not a time that is remembered.
         let deadline = SystemClock.boot().saturating_add(self.patience);
-        let message = Message::Job(Box::new(Pending::new(work, deadline, answer)));
+        let message = Message::Job(Box::new(Pending::new(work, after, deadline, answer)));
         match timeout(self.patience, self.sender.send(message)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(errors::busy("the store is closed")),

@@ -5,12 +5,15 @@
 //!        └─> lane (bounded) ──> readers: each on a snapshot of its own
 //!                               checkpointer: moves the log into the database, beside the writer
 //! ```
+//!
+//! Records of living sandboxes are also kept in memory (`living`): most reads go no further.
 
 mod checkpoint;
 mod errors;
 mod guard;
 mod job;
 mod lane;
+mod living;
 mod migrations;
 mod open;
 mod readers;

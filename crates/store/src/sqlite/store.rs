@@ -10,6 +10,7 @@ use types::clock::{SharedClock, SystemClock};
 use types::{OwnerId, Sandbox, SandboxId, Timestamp, WorkerId};
 
 use super::lane::Lane;
+use super::living::Living;
 use super::writer::Writer;
 use super::{checkpoint, errors, open, readers, rows, sandboxes, statements, workers};
 use crate::interface::Answer;
@@ -47,6 +48,7 @@ pub struct SqliteStore {
     installation_id: String,
     pub(super) writer: Lane,
     readers: Lane,
+    living: Arc<Living>,
     clock: SharedClock,
     threads: Mutex<Option<Threads>>,
 }
@@ -58,6 +60,8 @@ impl SqliteStore {
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, StoreError> {
         let SqliteOptions { busy_timeout, queue, readers, clock } = options;
         let opened = open::open(path, busy_timeout, &clock)?;
+        let records = sandboxes::list(&opened.writer, &ListFilter::default());
+        let living = Arc::new(Living::new(records.map_err(errors::at_opening)?));
         let (checkpoints, checkpointer) = checkpoint::pair(open::for_checkpoints(&opened.path)?);
         let mut reading = Vec::new();
         for _ in 0..readers.clamp(1, 16) {
@@ -79,6 +83,7 @@ impl SqliteStore {
             installation_id: opened.installation_id,
             writer: write_lane,
             readers: read_lane,
+            living,
             clock,
             threads: Mutex::new(Some(Threads { helpers, writer })),
         }))
@@ -126,10 +131,22 @@ impl Store for SqliteStore {
 
     fn insert_sandbox(&self, sandbox: Sandbox, limits: Limits) -> Answer<'_, InsertOutcome> {
         let now = self.clock.wall();
-        Box::pin(self.writer.ask(move |db| sandboxes::insert(db, &sandbox, limits, now)))
+        let living = Arc::clone(&self.living);
+        let sandbox = Arc::new(sandbox);
+        let inserted = Arc::clone(&sandbox);
+        let note = move |outcome: &InsertOutcome| {
+            if *outcome == InsertOutcome::Inserted {
+                living.note(&inserted);
+            }
+        };
+        let insert = move |db: &Connection| sandboxes::insert(db, &sandbox, limits, now);
+        Box::pin(self.writer.ask_then(insert, note))
     }
 
     fn sandbox(&self, id: SandboxId) -> Answer<'_, Option<Sandbox>> {
+        if let Some(known) = self.living.get(&id) {
+            return Box::pin(std::future::ready(Ok(Some(known))));
+        }
         Box::pin(self.readers.ask(move |db| sandboxes::get(db, &id)))
     }
 
@@ -139,7 +156,12 @@ impl Store for SqliteStore {
 
     fn change_sandbox(&self, id: SandboxId, change: Change) -> Answer<'_, Option<Sandbox>> {
         let now = self.clock.wall();
-        Box::pin(self.writer.ask(move |db| sandboxes::change(db, &id, &change, now)))
+        let living = Arc::clone(&self.living);
+        let note = move |changed: &Option<Sandbox>| {
+            changed.iter().for_each(|record| living.note(record));
+        };
+        let change = move |db: &Connection| sandboxes::change(db, &id, &change, now);
+        Box::pin(self.writer.ask_then(change, note))
     }
 
     fn due_sandboxes(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<Sandbox>> {
@@ -188,6 +210,7 @@ impl Store for SqliteStore {
             let Some(threads) = threads else { return };
             self.writer.close().await;
             self.readers.close().await;
+            self.living.clear();
             if tokio::task::spawn_blocking(move || threads.join()).await.is_err() {
                 tracing::error!("closing the store had panicked");
             }

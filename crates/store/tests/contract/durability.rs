@@ -26,8 +26,30 @@ pub async fn what_was_answered_is_there_after_reopening(bed: &dyn Bed) {
     store.close().await;
 }
 
+pub async fn a_record_reads_the_same_however_large_and_after_reopening(bed: &dyn Bed) {
+    let store = bed.open();
+    let mut wanted = Vec::new();
+    for (number, label) in [(1, 10), (2, 10_000)] {
+        let metadata = [("k".to_owned(), "v".repeat(label))].into();
+        let new = Sandbox { state: SandboxState::Creating, metadata, ..sandbox(number) };
+        store.insert_sandbox(new.clone(), Limits::default()).await.unwrap();
+        assert_eq!(store.sandbox(id(number)).await.unwrap(), Some(new.clone()));
+        store.change_sandbox(id(number), to(SandboxState::Running)).await.unwrap();
+        let changed = Sandbox { state: SandboxState::Running, ..new };
+        assert_eq!(store.sandbox(id(number)).await.unwrap(), Some(changed.clone()));
+        wanted.push(changed);
+    }
+    store.close().await;
+    let store = bed.open();
+    for record in wanted {
+        assert_eq!(store.sandbox(record.id.clone()).await.unwrap(), Some(record));
+    }
+    store.close().await;
+}
+
 pub async fn closed_means_busy(bed: &dyn Bed) {
     let store = bed.open();
+    store.insert_sandbox(sandbox(1), Limits::default()).await.unwrap();
     store.close().await;
     store.close().await;
     let write = store.insert_sandbox(sandbox(1), Limits::default()).await;

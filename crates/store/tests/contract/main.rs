@@ -49,6 +49,7 @@ mod sqlite {
         workers::an_upsert_keeps_created_at,
         workers::workers_are_listed_by_id_and_deleted,
         durability::what_was_answered_is_there_after_reopening,
+        durability::a_record_reads_the_same_however_large_and_after_reopening,
         durability::closed_means_busy,
         durability::it_can_be_checked,
     }
