@@ -3,8 +3,10 @@
 #[cfg(test)]
 mod e2e {
     mod arrows;
+    mod bugs;
     mod cli;
     mod crashes;
+    mod documents;
     mod golden;
     mod programs;
     mod sdk;
