@@ -116,7 +116,8 @@ async fn a_sandbox_from_spawn_to_kill() {
 
     let done = call(&["exec", &id, "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!(done, (7, "out\n".to_owned(), "err\n".to_owned()));
-    let (code, out, _) = call(&["exec", &id, "--shell", "-e", "N=5", "--", "echo", "$N", "|", "cat"]);
+    let (code, out, _) =
+        call(&["exec", &id, "--shell", "-e", "N=5", "--", "echo", "$N", "|", "cat"]);
     assert_eq!((code, out.as_str()), (0, "5\n"));
     let (code, _, err) = call(&["exec", &id, "--timeout", "200ms", "--", "sleep", "30"]);
     assert_eq!(code, 124, "{err}");
@@ -207,7 +208,10 @@ fn run_passes_everything_through() {
     assert_eq!(run(&["--", "echo", "hi"]), (0, "hi\n".to_owned(), String::new()));
     let done = run(&["--", "sh", "-c", "echo out; echo err >&2; exit 3"]);
     assert_eq!(done, (3, "out\n".to_owned(), "err\n".to_owned()));
-    assert_eq!(run(&["-e", "A=b c", "-w", "/tmp", "--", "sh", "-c", "echo $A $PWD"]).1, "b c /tmp\n");
+    assert_eq!(
+        run(&["-e", "A=b c", "-w", "/tmp", "--", "sh", "-c", "echo $A $PWD"]).1,
+        "b c /tmp\n"
+    );
     assert_eq!(run(&["--", "sh", "-c", "kill -15 $$"]).0, 143);
     assert_eq!(run(&["--", "no-such-program"]).0, 127);
     let (code, _, err) = run(&["--timeout", "200ms", "--", "sleep", "30"]);
@@ -242,10 +246,12 @@ fn run_takes_piped_input_byte_for_byte() {
 #[tokio::test]
 async fn run_leaves_nothing_however_it_ends() {
     let system = System::new(json!({}));
-    for (signal, code) in [(Signal::INT, Some(130)), (Signal::TERM, Some(143)), (Signal::KILL, None)]
+    for (signal, code) in
+        [(Signal::INT, Some(130)), (Signal::TERM, Some(143)), (Signal::KILL, None)]
     {
         let marker = format!("61{}", signal.as_raw());
-        let mut command = cli(&system, &["run", "--", "sh", "-c", &format!("echo up; sleep {marker}")]);
+        let mut command =
+            cli(&system, &["run", "--", "sh", "-c", &format!("echo up; sleep {marker}")]);
         command.stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut up = [0; 3];
@@ -311,8 +317,7 @@ async fn images_come_and_go_beside_a_live_server() {
     assert_eq!(listed[0]["names"], json!(["alpine:latest", "busybox:1"]));
 
     let url = server.url();
-    let (code, out, err) =
-        ran(cli(&system, &["spawn", "--server", &url, "--image", "busybox:1"]));
+    let (code, out, err) = ran(cli(&system, &["spawn", "--server", &url, "--image", "busybox:1"]));
     assert_eq!(code, 0, "{err}");
     let id = out.split_whitespace().next().unwrap().to_owned();
     let there = ran(cli(&system, &["exec", "--server", &url, &id, "--", "ls", "/bin/busybox"]));
