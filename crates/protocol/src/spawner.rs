@@ -10,6 +10,10 @@ use crate::agent::Limits;
 
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
+/// The folders of a host's programs and libraries: what the image `host` shows, where they are
+/// directories.
+pub const HOST_PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
 /// The first datagram the spawner gets, before any order. It answers with `Reply::Ready` or
 /// `Reply::Failed` under number 0.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

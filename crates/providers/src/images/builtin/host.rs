@@ -18,7 +18,7 @@ use crate::images::fault::io;
 use crate::images::root::Root;
 
 /// Shown where they are directories; where the host has links (merged /usr), so has the skeleton.
-const PROGRAMS: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+const PROGRAMS: [&str; 7] = protocol::spawner::HOST_PROGRAMS;
 
 /// System users of the usual distributions, so that names resolve. `*`: no password fits, and
 /// none is looked for in a shadow file that is not there.

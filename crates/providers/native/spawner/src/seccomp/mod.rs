@@ -1,0 +1,9 @@
+//! The system call filter: an allow-list, compiled once into a binary search tree.
+
+mod compile;
+mod rules;
+
+/// The program that every sandbox loads.
+pub(crate) fn program() -> Vec<libc::sock_filter> {
+    compile::compile(&rules::rules())
+}

@@ -1,0 +1,302 @@
+//! The loop: orders in, replies out, nothing that waits.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use protocol::spawner::{Order, Reply, Setup, SpawnSpec};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+
+use crate::birth::{Birth, Wanted};
+use crate::cgroups::Cgroups;
+use crate::channel::{Channel, Received};
+use crate::machine::{Machine, facts};
+use crate::releases::{Done, Releases};
+use crate::slots::Slots;
+use crate::stage;
+use crate::step::{Failed, Outcome, Step};
+use crate::sys;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 64;
+
+/// What an event is about: kind in the upper half, number below.
+enum Token {
+    Channel,
+    Children,
+    Birth(u32),
+    Helper(u32),
+}
+
+impl Token {
+    fn number(&self) -> u64 {
+        match self {
+            Self::Channel => 0,
+            Self::Children => 1,
+            Self::Birth(key) => 2 << 32 | u64::from(*key),
+            Self::Helper(slot) => 3 << 32 | u64::from(*slot),
+        }
+    }
+
+    fn of(number: u64) -> Self {
+        let low = number as u32;
+        match number >> 32 {
+            2 => Self::Birth(low),
+            3 => Self::Helper(low),
+            _ if low == 0 => Self::Channel,
+            _ => Self::Children,
+        }
+    }
+}
+
+struct Server {
+    channel: Channel,
+    epoll: OwnedFd,
+    children: OwnedFd,
+    machine: Machine,
+    cgroups: Cgroups,
+    slots: Slots,
+    /// Waiting for a slot, in the order they came.
+    waiting: VecDeque<Wanted>,
+    births: BTreeMap<u32, Birth>,
+    next_birth: u32,
+    releases: Releases,
+    closed: bool,
+}
+
+pub(crate) fn run(mut channel: Channel) -> ExitCode {
+    let setup = match channel.first::<Setup>() {
+        Received::Message(message, _) => message.body,
+        Received::Nothing | Received::Closed => return ExitCode::from(2),
+    };
+    let facts = facts(&setup);
+    match prepare(&setup) {
+        Ok((machine, cgroups)) => match Server::new(channel, &setup, machine, cgroups) {
+            Ok(mut server) => {
+                server.channel.reply(0, Reply::Ready { facts });
+                server.serve();
+                ExitCode::SUCCESS
+            }
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(failed) => {
+            channel.reply(0, refusal(failed));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Opens what needs the host's paths, then leaves them behind.
+fn prepare(setup: &Setup) -> Outcome<(Machine, Cgroups)> {
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let cgroups = Cgroups::open(&setup.cgroups, setup.unconfined)?;
+    if !setup.unconfined {
+        stage::enter(setup, setup.uid_ranges.is_some())?;
+    }
+    Ok((Machine::look(setup), cgroups))
+}
+
+fn refusal(failed: Failed) -> Reply {
+    Reply::Failed { stage: failed.step.into(), errno: failed.errno }
+}
+
+impl Server {
+    fn new(
+        channel: Channel,
+        setup: &Setup,
+        machine: Machine,
+        cgroups: Cgroups,
+    ) -> Result<Self, Errno> {
+        let server = Self {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            children: sys::child_signals()?,
+            slots: Slots::new(&machine, setup.pool, &setup.used_slots),
+            channel,
+            machine,
+            cgroups,
+            waiting: VecDeque::new(),
+            births: BTreeMap::new(),
+            next_birth: 0,
+            releases: Releases::default(),
+            closed: false,
+        };
+        watch(&server.epoll, &server.channel, &Token::Channel)?;
+        watch(&server.epoll, &server.children, &Token::Children)?;
+        Ok(server)
+    }
+
+    /// Until the other end closes.
+    fn serve(&mut self) {
+        let mut events = Vec::with_capacity(EVENTS);
+        while !self.closed {
+            self.fill_pool();
+            let timeout = self.releases.next().map(|nanos| Timespec {
+                tv_sec: (nanos / 1_000_000_000) as i64,
+                tv_nsec: (nanos % 1_000_000_000) as i64,
+            });
+            events.clear();
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+            for event in &events {
+                match Token::of(event.data.u64()) {
+                    Token::Channel => self.on_orders(),
+                    Token::Children => self.reap(),
+                    Token::Birth(key) => self.on_report(key),
+                    Token::Helper(number) => self.on_helper(number),
+                }
+            }
+            for done in self.releases.go_on(&self.cgroups) {
+                self.finish(done);
+            }
+        }
+    }
+
+    fn on_orders(&mut self) {
+        loop {
+            match self.channel.next::<Order>() {
+                Received::Message(message, fds) => self.obey(message.n, message.body, fds),
+                Received::Nothing => return,
+                Received::Closed => return self.closed = true,
+            }
+        }
+    }
+
+    fn obey(&mut self, n: u64, order: Order, fds: Vec<OwnedFd>) {
+        match order {
+            Order::Spawn(spec) => self.spawn(n, spec, fds),
+            Order::Release { id, slot } => self.release(n, id, slot, Reply::Released),
+            Order::Adopt { id: _, slot } => {
+                slot.into_iter().for_each(|number| self.slots.adopt(number));
+                self.channel.reply(n, Reply::Adopted);
+            }
+        }
+    }
+
+    fn spawn(&mut self, n: u64, spec: Box<SpawnSpec>, fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
+        let Some(listener) = fds.next() else {
+            let failed = Failed { step: "find its socket", errno: libc::EBADF };
+            return self.channel.reply(n, refusal(failed));
+        };
+        let tied = fds.next();
+        if spec.dies_with_fd != tied.is_some() {
+            let failed = Failed { step: "find what it is tied to", errno: libc::EBADF };
+            return self.channel.reply(n, refusal(failed));
+        }
+        self.waiting.push_back(Wanted { n, spec, listener, tied });
+        self.start_waiting();
+    }
+
+    /// Starts those for whom there is a slot.
+    fn start_waiting(&mut self) {
+        while let Some(first) = self.waiting.front() {
+            let slot = match self.machine.unconfined {
+                true => None,
+                false => match self.slots.take(first.spec.slot) {
+                    Some(slot) => Some(slot),
+                    None => return,
+                },
+            };
+            if let Some(wanted) = self.waiting.pop_front() {
+                self.start(wanted, slot);
+            }
+        }
+    }
+
+    fn start(&mut self, wanted: Wanted, slot: Option<crate::slots::Slot>) {
+        let (n, id) = (wanted.n, wanted.spec.id.clone());
+        let number = slot.as_ref().map(|slot| slot.number);
+        let birth = Birth::start(wanted, slot, &self.machine, &self.cgroups);
+        let key = self.next_birth;
+        self.next_birth = self.next_birth.wrapping_add(1);
+        let watched = birth.and_then(|birth| {
+            let watched = watch(&self.epoll, &birth, &Token::Birth(key)).step("watch it");
+            watched.inspect_err(|_| birth.kill()).map(|()| birth)
+        });
+        match watched {
+            Ok(birth) => drop(self.births.insert(key, birth)),
+            Err(failed) => self.release(n, id, number, refusal(failed)),
+        }
+    }
+
+    fn on_report(&mut self, key: u32) {
+        let Some(birth) = self.births.remove(&key) else { return };
+        match birth.report() {
+            Ok(made) => self.channel.reply(birth.n, Reply::Spawned { made }),
+            Err((stage, errno)) => {
+                birth.kill();
+                let reply = Reply::Failed { stage, errno };
+                self.release(birth.n, birth.id.clone(), birth.slot, reply);
+            }
+        }
+    }
+
+    fn release(&mut self, n: u64, id: String, slot: Option<u32>, reply: Reply) {
+        if let Some(done) = self.releases.start((n, id, slot), reply, &self.cgroups) {
+            self.finish(done);
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        if let Some(number) = done.slot {
+            self.slots.free(number);
+        }
+        self.channel.reply(done.n, done.reply);
+    }
+
+    fn on_helper(&mut self, number: u32) {
+        let outcome = self.slots.on_helper(number, &self.machine);
+        self.note(outcome);
+        self.start_waiting();
+    }
+
+    /// Starts helpers for slots that are missing. Those who wait for what can't come are told.
+    fn fill_pool(&mut self) {
+        let waiting: Vec<Option<u32>> = self.waiting.iter().map(|w| w.spec.slot).collect();
+        let outcome = loop {
+            match self.slots.prepare(&waiting) {
+                Ok(Some((number, sync))) => {
+                    if let Err(errno) = watch(&self.epoll, sync, &Token::Helper(number)) {
+                        break Err(errno).step("watch a helper");
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(failed) => break Err(failed),
+            }
+        };
+        self.note(outcome);
+        if !self.slots.are_coming() {
+            self.refuse_all(Failed { step: "find a free range of user ids", errno: libc::EUSERS });
+        }
+    }
+
+    /// Namespaces can't be made: whoever waits for some hears why.
+    fn note(&mut self, outcome: Outcome<()>) {
+        if let Err(failed) = outcome {
+            self.refuse_all(failed);
+        }
+    }
+
+    fn refuse_all(&mut self, failed: Failed) {
+        for wanted in std::mem::take(&mut self.waiting) {
+            self.channel.reply(wanted.n, refusal(failed));
+        }
+    }
+
+    fn reap(&mut self) {
+        let _ = rustix::io::read(&self.children, &mut [0; 1024]); // only rings; waitpid tells
+        while sys::reap().is_some() {}
+    }
+}
+
+fn watch(epoll: &OwnedFd, fd: impl AsFd, token: &Token) -> Result<(), Errno> {
+    epoll::add(epoll, fd, EventData::new_u64(token.number()), EventFlags::IN)
+}
