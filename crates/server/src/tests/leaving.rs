@@ -78,6 +78,25 @@ async fn bug_54_a_spawn_whose_client_left_leaves_no_sandbox() {
     assert_eq!(house.seen.alive.lock().unwrap().len(), 0);
 }
 
+/// The predecessor cut every answer two minutes after its request.
+#[tokio::test]
+async fn bug_4_a_stream_outlives_every_timer_of_the_door() {
+    let house = open(BOTH).await;
+    let id = house.spawned().await;
+    let path = format!("/sandboxes/{id}/exec");
+    let mut client = begin(&house, &path, r#"{"command":"wait","stream":true}"#).await;
+    read_until(&mut client, "begun").await;
+    let before = tokio::time::Instant::now();
+    // From here on an hour passes as fast as the blank lines are read that fill the silence.
+    tokio::time::pause();
+    let hour = Duration::from_secs(3600);
+    let mut buffer = [0; 1024];
+    while before.elapsed() < hour {
+        assert!(client.read(&mut buffer).await.unwrap() > 0, "cut after {:?}", before.elapsed());
+    }
+    assert_eq!(house.seen.cancelled.load(Ordering::SeqCst), 0);
+}
+
 #[tokio::test]
 async fn bug_4_a_slow_reader_slows_the_command_and_loses_nothing() {
     let house = open(BOTH).await;
