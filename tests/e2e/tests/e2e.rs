@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod e2e {
     mod arrows;
+    mod attacks;
     mod bugs;
     mod cli;
     mod crashes;
