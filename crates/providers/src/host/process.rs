@@ -45,10 +45,15 @@ fn parse_stat(text: &str) -> Option<Stat> {
 }
 
 /// Its real, effective, saved and file system uid, as the host counts. Not the owner of its
-/// directory in /proc, who is root where a process may not be dumped.
+/// directory in /proc, who is root where a process may not be dumped. One that is dead and waits
+/// to be reaped, by whoever is slow to, has none.
 pub(crate) fn uids(pid: i32) -> Vec<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("Uid:")).unwrap_or("");
+    let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("");
+    if field("State:").trim_start().starts_with(['Z', 'X']) {
+        return Vec::new();
+    }
+    let line = field("Uid:");
     line.split_whitespace().filter_map(|w| w.parse().ok()).collect()
 }
 

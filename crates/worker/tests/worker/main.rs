@@ -7,6 +7,7 @@ mod death;
 mod destroy;
 mod files;
 mod guest;
+mod mock;
 mod spawn;
 mod support;
 mod ttl;
