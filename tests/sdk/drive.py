@@ -68,7 +68,10 @@ class Driver:
 
 
 def wait(value):
-    return Driver.loop.run_until_complete(value) if inspect.iscoroutine(value) else value
+    async def finish():
+        return await value
+
+    return Driver.loop.run_until_complete(finish()) if inspect.isawaitable(value) else value
 
 
 def wrap(value):

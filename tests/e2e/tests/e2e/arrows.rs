@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("server",    &["types", "protocol", "control"], &["store", "testkit"]),
     ("stacyvm",   &["types", "protocol", "store", "providers", "client", "control", "worker", "server"], &[]),
     ("testkit",   &["types", "client"], &[]),
+    ("bench",     &["testkit"], &[]),
     ("e2e",       &[], &["types", "client", "testkit"]),
 ];
 
@@ -160,7 +161,7 @@ fn the_product_neither_panics_nor_postpones() {
 }
 
 fn is_product(path: &str) -> bool {
-    let helper = path.starts_with("tests/") || path.starts_with("crates/testkit/");
+    let helper = ["tests/", "benches/", "crates/testkit/"].iter().any(|d| path.starts_with(d));
     !helper && !path.contains("/tests/") && !path.ends_with("tests.rs")
 }
 
@@ -186,7 +187,7 @@ fn sources() -> Vec<(String, String)> {
 fn files(ending: &str) -> Vec<String> {
     let root = root();
     let mut found = Vec::new();
-    let mut open = vec![root.join("crates"), root.join("tests")];
+    let mut open: Vec<_> = ["crates", "tests", "benches"].map(|dir| root.join(dir)).into();
     while let Some(dir) = open.pop() {
         for entry in fs::read_dir(dir).expect("the tree can be read").flatten() {
             let path = entry.path();

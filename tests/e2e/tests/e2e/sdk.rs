@@ -41,7 +41,7 @@ async fn drive(mut system: System) {
         program.env("NO_PROXY", "*").env("PYTHONDONTWRITEBYTECODE", "1");
         let ended = tokio::task::spawn_blocking(move || program.output()).await;
         let ended = ended.expect("waiting does not panic").expect("python can be run");
-        assert!(ended.status.success(), "{mode}: {}\n\n{}", words(&ended), server.log());
+        assert!(ended.status.success(), "{mode}: {}", words(&ended));
     }
     let log = server.log();
     assert!(server.stop().await.success(), "{log}");
