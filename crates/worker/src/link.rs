@@ -28,14 +28,24 @@ impl WorkerLink for Worker {
     fn status(&self, id: SandboxId) -> BoxFuture<'_, Result<Option<SandboxFact>, Fault>> {
         Box::pin(async move {
             self.core.adopted().await?;
-            Ok(self.core.sandboxes.get(&id).map(|s| s.fact()))
+            let living = self.core.sandboxes.get(&id).map(|s| s.fact());
+            Ok(living.or_else(|| self.core.outbox.gone(&id)))
         })
     }
 
     fn inventory(&self) -> BoxFuture<'_, Result<Vec<SandboxFact>, Fault>> {
         Box::pin(async move {
             self.core.adopted().await?;
-            Ok(self.core.sandboxes.all().iter().map(|s| s.fact()).collect())
+            // Read first: what goes meanwhile is in one of the two.
+            let living = self.core.sandboxes.all();
+            let mut facts: Vec<SandboxFact> = living.iter().map(|s| s.fact()).collect();
+            let gone = self.core.outbox.all_gone();
+            // How one ended is told until control has taken it, or control would not know why.
+            facts.extend(gone.into_iter().filter(|g| {
+                self.core.sandboxes.get(&g.sandbox_id).is_none()
+                    && !living.iter().any(|s| s.id == g.sandbox_id)
+            }));
+            Ok(facts)
         })
     }
 

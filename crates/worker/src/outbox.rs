@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use protocol::worker::SandboxEnded;
+use protocol::worker::{SandboxEnded, SandboxFact};
 use tokio::sync::Notify;
-use types::SandboxId;
+use types::{SandboxId, SandboxState, Timestamp};
 
 use crate::core::{Backoff, Core};
 
@@ -37,6 +37,18 @@ impl Outbox {
         self.more.notify_one();
     }
 
+    /// A sandbox that is gone, as long as control does not know.
+    pub fn gone(&self, id: &SandboxId) -> Option<SandboxFact> {
+        let facts = self.facts.lock().unwrap_or_else(|e| e.into_inner());
+        facts.get(id).filter(|f| f.removed).map(fact)
+    }
+
+    /// All of those.
+    pub fn all_gone(&self) -> Vec<SandboxFact> {
+        let facts = self.facts.lock().unwrap_or_else(|e| e.into_inner());
+        facts.values().filter(|f| f.removed).map(fact).collect()
+    }
+
     fn batch(&self) -> Vec<SandboxEnded> {
         let facts = self.facts.lock().unwrap_or_else(|e| e.into_inner());
         facts.values().take(BATCH).cloned().collect()
@@ -50,6 +62,18 @@ impl Outbox {
                 facts.remove(&fact.sandbox_id);
             }
         }
+    }
+}
+
+/// What a look at the worker shows of it. Nothing else of it is remembered.
+fn fact(ended: &SandboxEnded) -> SandboxFact {
+    SandboxFact {
+        sandbox_id: ended.sandbox_id.clone(),
+        provider: String::new(),
+        state: SandboxState::Destroyed,
+        reason: Some(ended.reason),
+        generation: ended.generation,
+        expires_at: Timestamp::from_unix_nanos(0),
     }
 }
 

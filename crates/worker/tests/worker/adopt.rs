@@ -1,12 +1,13 @@
 //! After a restart: what lives is taken back, the rest is cleared away, what is another's is left.
 
 use std::fs;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use protocol::worker::WorkerLink;
 use types::{EndedReason, ErrorCode, SandboxId, SandboxState};
 
-use crate::support::{World, id, run, wait_for};
+use crate::support::{World, forgotten, id, run, wait_for};
 
 /// Ends a worker as a crash does: nothing is said, to anyone.
 async fn crash(worker: std::sync::Arc<worker::Worker>) {
@@ -94,11 +95,22 @@ async fn unfinished_work_is_undone_or_completed() {
     rewrite(&world, &half, 1, "{\"v\":1,\"step\":{\"runn");
     rewrite(&world, &going, 2, "{\"v\":1,\"step\":{\"destroying\":{\"reason\":\"unanswered\"}}}\n");
 
+    // Control is away: until it knows how they ended, whoever looks is told.
+    world.control.away.store(true, Ordering::SeqCst);
     let worker = world.start().await;
-    assert!(worker.inventory().await.unwrap().is_empty());
+    let mut told: Vec<_> = worker.inventory().await.unwrap();
+    told.sort_by(|a, b| a.sandbox_id.cmp(&b.sandbox_id));
+    let told: Vec<_> = told.into_iter().map(|f| (f.sandbox_id, f.state, f.reason)).collect();
+    let gone = |id: &SandboxId, why| (id.clone(), SandboxState::Destroyed, Some(why));
+    let wanted = [gone(&half, EndedReason::SpawnFailed), gone(&going, EndedReason::Unanswered)];
+    assert_eq!(told, wanted);
+    assert_eq!(worker.status(half.clone()).await.unwrap().unwrap().reason, told[0].2);
+    world.control.away.store(false, Ordering::SeqCst);
     let ended = world.control.report_on(&half).await;
     assert_eq!((ended.reason, ended.removed), (EndedReason::SpawnFailed, true));
     assert_eq!(world.control.report_on(&going).await.reason, EndedReason::Unanswered);
+    forgotten(&worker, &half).await;
+    forgotten(&worker, &going).await;
     world.assert_gone(&half);
     world.assert_gone(&going);
 }
@@ -113,7 +125,7 @@ async fn a_reboot_of_the_host_ends_what_ran() {
     let worker = world.start().await;
     let ended = world.control.report_on(&id).await;
     assert_eq!((ended.reason, ended.removed), (EndedReason::HostRebooted, true));
-    assert!(worker.inventory().await.unwrap().is_empty());
+    forgotten(&worker, &id).await;
     world.assert_gone(&id);
 }
 

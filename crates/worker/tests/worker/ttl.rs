@@ -6,7 +6,7 @@ use protocol::worker::WorkerLink;
 use types::clock::Clock;
 use types::{EndedReason, Timestamp};
 
-use crate::support::{World, wait_for};
+use crate::support::{World, forgotten, wait_for};
 
 #[tokio::test]
 async fn a_sandbox_ends_when_its_time_is_up() {
@@ -19,7 +19,7 @@ async fn a_sandbox_ends_when_its_time_is_up() {
     let ended = world.control.report_on(&id).await;
     assert_eq!((ended.reason, ended.removed), (EndedReason::Expired, true));
     world.assert_gone(&id);
-    assert_eq!(worker.status(id).await.unwrap(), None);
+    forgotten(&worker, &id).await;
 }
 
 #[tokio::test]

@@ -175,3 +175,9 @@ pub async fn wait_for<T>(what: &str, mut seen: impl AsyncFnMut() -> Option<T>) -
     };
     within(what, poll).await
 }
+
+/// Waits until control has taken the news of a sandbox's end, and the worker remembers nothing.
+pub async fn forgotten(worker: &Worker, id: &SandboxId) {
+    let ask = async || worker.status(id.clone()).await.unwrap().is_none().then_some(());
+    wait_for("the end of a sandbox to be taken", ask).await;
+}
