@@ -20,7 +20,7 @@ const FILES: [&str; 12] = [
     "timer_list",
 ];
 /// Folders likewise, covered by nothing; `sys` is shown, but read-only.
-const FOLDERS: [&str; 7] = ["acpi", "asound", "bus", "driver", "fs", "irq", "scsi"];
+const FOLDERS: [&str; 8] = ["acpi", "asound", "bus", "driver", "fs", "irq", "pressure", "scsi"];
 
 /// Ids of a range.
 pub(crate) const RANGE: u32 = 1 << 16;

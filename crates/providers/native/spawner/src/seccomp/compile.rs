@@ -24,6 +24,8 @@ pub(super) enum Question {
     NoneOf { argument: u32, bits: u32, error: i32 },
     /// Allowed if it is one of these.
     OneOf { argument: u32, values: &'static [u32], error: i32 },
+    /// Allowed unless it is one of these.
+    NotOneOf { argument: u32, values: &'static [u32], error: i32 },
     /// Allowed if it is one of these, or if it is `special` and the other is zero.
     OneOfOrWithZero { argument: u32, values: &'static [u32], special: u32, other: u32, error: i32 },
     /// Allowed if one of these two is zero, the first in both halves.
@@ -118,6 +120,14 @@ fn ask(question: Question) -> Vec<sock_filter> {
                 program.extend([branch(IF_EQUAL, *value, 0, 1), allow()]);
             }
             program.push(fail(error));
+            program
+        }
+        Question::NotOneOf { argument, values, error } => {
+            let mut program = vec![op(LOAD, low(argument))];
+            for value in values {
+                program.extend([branch(IF_EQUAL, *value, 0, 1), fail(error)]);
+            }
+            program.push(allow());
             program
         }
         Question::OneOfOrWithZero { argument, values, special, other, error } => {
@@ -255,6 +265,10 @@ mod tests {
         let values = Question::OneOf { argument: 0, values: &[1, 2], error: 7 };
         assert_eq!(answer(values, &[2]), ALLOW);
         assert_eq!(answer(values, &[3]), failure(7));
+        let others = Question::NotOneOf { argument: 1, values: &[1, 2], error: 7 };
+        assert_eq!(answer(others, &[1, 3]), ALLOW);
+        assert_eq!(answer(others, &[3, 2]), failure(7));
+        assert_eq!(answer(others, &[3, 1 | 1 << 32]), failure(7));
         let mixed = Question::OneOfOrWithZero {
             argument: 0,
             values: &[1, 2],

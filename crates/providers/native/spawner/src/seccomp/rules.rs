@@ -17,6 +17,8 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET) as u32;
 /// Linux, 32-bit addresses, and both with the release of an old kernel; all ones only asks.
 const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
+/// TIOCSTI; and TIOCLINUX, which pastes.
+const KEY_PRESSES: [u32; 2] = [0x5412, 0x541c];
 const FAMILIES: [u32; 3] = [libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32];
 
 #[cfg(target_arch = "x86_64")]
@@ -56,6 +58,9 @@ pub(super) fn rules() -> Rules {
     let pair =
         Question::OneOf { argument: 0, values: &[libc::AF_UNIX as u32], error: EAFNOSUPPORT };
     put(&[libc::SYS_socketpair], ask(pair));
+    // Keys that nobody pressed, into a terminal that somebody types into.
+    let terminal = Question::NotOneOf { argument: 1, values: &KEY_PRESSES, error: EPERM };
+    put(&[libc::SYS_ioctl], ask(terminal));
     // Asking is fine; setting is for oneself, else root inside could starve the agent.
     let limits = Question::EitherZero { wide: 2, narrow: 0, error: EPERM };
     put(&[libc::SYS_prlimit64], ask(limits));
@@ -70,7 +75,7 @@ pub(super) fn rules() -> Rules {
 }
 
 /// What ordinary programs use. Devices can't be made by `mknodat` without a capability that is gone.
-const ALLOWED: [libc::c_long; 245] = [
+const ALLOWED: [libc::c_long; 243] = [
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -153,7 +158,6 @@ const ALLOWED: [libc::c_long; 245] = [
     libc::SYS_io_getevents,
     libc::SYS_io_setup,
     libc::SYS_io_submit,
-    libc::SYS_ioctl,
     libc::SYS_ioprio_get,
     libc::SYS_ioprio_set,
     libc::SYS_kill,
@@ -211,7 +215,6 @@ const ALLOWED: [libc::c_long; 245] = [
     libc::SYS_pread64,
     libc::SYS_preadv,
     libc::SYS_preadv2,
-    libc::SYS_process_madvise,
     libc::SYS_process_mrelease,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -319,7 +322,7 @@ const ALLOWED: [libc::c_long; 245] = [
 ];
 
 /// Known, and never for a sandbox.
-const REFUSED: [libc::c_long; 54] = [
+const REFUSED: [libc::c_long; 55] = [
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_adjtimex,
@@ -357,6 +360,7 @@ const REFUSED: [libc::c_long; 54] = [
     libc::SYS_perf_event_open,
     libc::SYS_pidfd_getfd,
     libc::SYS_pivot_root,
+    libc::SYS_process_madvise,
     libc::SYS_quotactl,
     libc::SYS_quotactl_fd,
     libc::SYS_reboot,
