@@ -134,7 +134,11 @@ impl Plan {
             .file("etc/group", 0o644, group())
             .file("etc/hosts", 0o644, HOSTS)
             .file("etc/hostname", 0o644, HOSTNAME)
-            .file("etc/resolv.conf", 0o644, "");
+            .file("etc/resolv.conf", 0o644, "")
+            // What PAM's modules insist on; the machine's own limits can't be raised to inside.
+            .dir("etc/security", 0o755)
+            .file("etc/security/limits.conf", 0o644, "")
+            .file("etc/security/pam_env.conf", 0o644, "");
         Ok(files)
     }
 }
