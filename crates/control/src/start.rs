@@ -1,11 +1,16 @@
 //! The start: what the store remembers is compared with what the workers hold, then the background
 //! tasks begin.
 
+use std::time::Duration;
+
 use types::Fault;
 
 use crate::Control;
 use crate::background::{compare, drive_tasks};
 use crate::fault::{chain, store_fault};
+
+/// A report is one row; a database that is busy for longer says so elsewhere.
+const FIRST_REPORT: Duration = Duration::from_secs(5);
 
 impl Control {
     /// Compares, then begins the background work. Ready afterwards, unless a worker could not be
@@ -19,6 +24,14 @@ impl Control {
         for (worker, link) in inner.links.all() {
             if let Err(fault) = compare(inner, &worker, &link).await {
                 tracing::warn!(%worker, error = chain(&fault), "worker is not adopted yet");
+            }
+        }
+        // The worker of this process reports in moments, and takes no sandbox before it did.
+        let local = &inner.config.local_worker;
+        if inner.links.has(local) {
+            let heard = tokio::time::timeout(FIRST_REPORT, inner.workers.is_fresh(local));
+            if heard.await.is_err() {
+                tracing::warn!(worker = %local, "worker has not reported yet");
             }
         }
         inner.adopted.send_replace(true);

@@ -2,11 +2,13 @@
 //! the seats taken on each worker.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use protocol::worker::Heartbeat;
 use store::{Store, StoreError, WorkerRecord};
+use tokio::sync::Notify;
 use types::WorkerId;
 use types::clock::{BootTime, SharedClock};
 
@@ -20,6 +22,7 @@ const KEPT_AWAY: Duration = Duration::from_secs(30);
 pub(crate) struct Registry {
     clock: SharedClock,
     known: Mutex<Known>,
+    heard: Notify,
 }
 
 #[derive(Default)]
@@ -65,7 +68,7 @@ impl Drop for Seat {
 
 impl Registry {
     pub fn new(clock: SharedClock) -> Self {
-        Self { clock, known: Mutex::default() }
+        Self { clock, known: Mutex::default(), heard: Notify::new() }
     }
 
     /// Remembers a sign of life, unless the worker was deleted a moment ago.
@@ -96,6 +99,7 @@ impl Registry {
             }
             overtaken
         };
+        self.heard.notify_waiters();
         if overtaken {
             store.delete_worker(id).await?;
         }
@@ -199,6 +203,19 @@ impl Registry {
         let known = self.known();
         let entry = known.workers.get(id)?;
         Some(freshness(&entry.record, self.clock.boot().since(entry.heard_at)))
+    }
+
+    /// Returns when a worker may be given sandboxes.
+    pub async fn is_fresh(&self, id: &WorkerId) {
+        loop {
+            let mut heard = pin!(self.heard.notified());
+            // Before the look, so that no heartbeat slips in between.
+            heard.as_mut().enable();
+            if self.freshness(id) == Some(Freshness::Fresh) {
+                return;
+            }
+            heard.await;
+        }
     }
 
     pub fn is_offline(&self, id: &WorkerId) -> bool {

@@ -1,11 +1,12 @@
 //! The worker registry: freshness, forgetting, and what placement makes of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use control::Destroyed;
 use types::{ErrorCode, SandboxState};
 
-use crate::support::{Act, System, beat, code, input, report};
+use crate::support::{Act, FakeWorker, MemoryStore, System, beat, code, config, input, report};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -121,4 +122,19 @@ async fn providers_and_readiness() {
     let began = tokio::time::Instant::now();
     assert!(!s.control.readiness().await.ready);
     assert!(began.elapsed() < 2 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_spawn_after_the_start_finds_a_worker() {
+    let store = Arc::new(MemoryStore::default());
+    let s = System::unstarted(config(), store, Arc::new(FakeWorker::default()));
+    let control = s.control.clone();
+    let starting = tokio::spawn(async move { control.start().await });
+    // It reports later than it is asked.
+    tokio::time::sleep(2 * SECOND).await;
+    assert!(!s.control.readiness().await.ready);
+    s.heartbeat("local").await;
+    starting.await.unwrap().unwrap();
+    assert!(s.control.readiness().await.ready);
+    s.spawn().await;
 }
