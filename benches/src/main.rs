@@ -19,6 +19,7 @@ mod scenarios;
 use std::process::ExitCode;
 
 use args::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let args = match Args::read() {
@@ -40,11 +41,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything that was started is undone when this returns, also on Ctrl-C.
+/// Everything that was started is undone when this returns, also when it is told to stop.
 async fn measured(args: &Args) -> Result<(), String> {
+    let mut term = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
     let report = tokio::select! {
         report = scenarios::run(args) => report?,
         _ = tokio::signal::ctrl_c() => return Err("interrupted".to_owned()),
+        _ = term.recv() => return Err("told to stop".to_owned()),
     };
     let text = report.markdown();
     println!("{text}");
