@@ -232,7 +232,15 @@ impl Provider for NativeProvider {
     }
 
     fn stats<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, Result<ProviderStats, Fault>> {
-        Box::pin(self.core.stats(runtime))
+        Box::pin(async {
+            let mut stats = self.core.stats(runtime).await?;
+            // From inside, the whole store is seen: nobody else's files are this sandbox's.
+            if let Some(disk) = self.storage.usage(&runtime.id).await {
+                stats.disk_bytes = Some(disk.used);
+                stats.disk_limit_bytes = Some(disk.limit);
+            }
+            Ok(stats)
+        })
     }
 
     fn sweep<'a>(&'a self, known: &'a [SandboxId]) -> BoxFuture<'a, Result<usize, Fault>> {

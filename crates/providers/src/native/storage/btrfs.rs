@@ -45,9 +45,21 @@ struct FsInfo {
     rest: [u8; 992],
 }
 
+/// `struct btrfs_ioctl_ino_lookup_args`.
+#[repr(C)]
+struct InoLookup {
+    treeid: u64,
+    objectid: u64,
+    name: [u8; 4080],
+}
+
+/// The inode number that every subvolume's own directory has.
+const SUBVOLUME_ROOT: u64 = 256;
+
 const RESIZE: libc::c_ulong = request(WRITE, 3, size_of::<VolArgs>());
 const SUBVOL_CREATE: libc::c_ulong = request(WRITE, 14, size_of::<VolArgs>());
 const SNAP_DESTROY: libc::c_ulong = request(WRITE, 15, size_of::<VolArgs>());
+const INO_LOOKUP: libc::c_ulong = request(READ | WRITE, 18, size_of::<InoLookup>());
 const FS_INFO: libc::c_ulong = request(READ, 31, size_of::<FsInfo>());
 const QUOTA_CTL: libc::c_ulong = request(READ | WRITE, 40, size_of::<QuotaArgs>());
 const QGROUP_LIMIT: libc::c_ulong = request(READ, 43, size_of::<LimitArgs>());
@@ -73,6 +85,13 @@ pub(super) fn limit(subvolume: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     let mut args =
         LimitArgs { flags: LIMIT_REFERENCED, max_referenced: bytes, ..Default::default() };
     call(subvolume, QGROUP_LIMIT, &mut args)
+}
+
+/// The number of the subvolume that this directory is.
+pub(super) fn subvolume_id(subvolume: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut args = InoLookup { treeid: 0, objectid: SUBVOLUME_ROOT, name: [0; 4080] };
+    call(subvolume, INO_LOOKUP, &mut args)?;
+    Ok(args.treeid)
 }
 
 /// Switches limits on; the simple kind where the kernel has it. Repeating it changes nothing.

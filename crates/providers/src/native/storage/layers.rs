@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use types::SandboxId;
 
 use super::btrfs;
-use super::mounted::Mounted;
+use super::mounted::{Mounted, Usage};
 
 pub(super) struct Layers {
     mounted: Arc<Mounted>,
@@ -78,9 +78,18 @@ impl Layers {
     }
 
     fn limit(&self, name: &str, bytes: u64) -> io::Result<()> {
+        btrfs::limit(self.open(name)?.as_fd(), bytes)
+    }
+
+    /// What the layer of a sandbox holds and may hold; `None` if it has none.
+    pub fn usage(&self, id: &SandboxId) -> Option<Usage> {
+        let layer = self.open(&self.name(id.as_str())).ok()?;
+        self.mounted.usage(btrfs::subvolume_id(layer.as_fd()).ok()?)
+    }
+
+    fn open(&self, name: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = openat(self.mounted.root(), name, flags, Mode::empty())?;
-        btrfs::limit(dir.as_fd(), bytes)
+        Ok(openat(self.mounted.root(), name, flags, Mode::empty())?)
     }
 
     /// Makes one for the pool.
@@ -88,8 +97,7 @@ impl Layers {
         let root = self.mounted.root();
         let name = self.name(&format!("pool.{}", self.next.fetch_add(1, Ordering::Relaxed)));
         btrfs::create(root, &name)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = openat(root, &name, flags, Mode::empty())?;
+        let dir = self.open(&name)?;
         mkdirat(&dir, "u", Mode::from_raw_mode(0o755))?;
         mkdirat(&dir, "w", Mode::from_raw_mode(0o700))?;
         Ok(name)

@@ -23,7 +23,7 @@ use types::{ErrorCode, Fault, SandboxId};
 
 use grow::Grower;
 use layers::{Keeper, Layers};
-use mounted::Mounted;
+use mounted::{Mounted, Usage};
 
 pub(super) use file::mkfs_program;
 
@@ -131,6 +131,14 @@ impl Storage {
         let Self::Disk(disk) = self else { return Vec::new() };
         let layers = disk.layers.clone();
         spawn_blocking(move || layers.sandboxes()).await.unwrap_or_default()
+    }
+
+    /// What a sandbox has on the disk store, and how much it may have there. `None` with tmpfs:
+    /// that is the sandbox's own, so that its agent can tell.
+    pub async fn usage(&self, id: &SandboxId) -> Option<Usage> {
+        let Self::Disk(disk) = self else { return None };
+        let (layers, id) = (disk.layers.clone(), id.clone());
+        spawn_blocking(move || layers.usage(&id)).await.ok().flatten()
     }
 
     /// The host directory that the spawner shows as `/disk`.

@@ -36,6 +36,13 @@ pub(super) struct Room {
     pub free: u64,
 }
 
+/// Numbers of one writable layer, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub used: u64,
+    pub limit: u64,
+}
+
 impl Mounted {
     /// Makes, attaches and mounts what is not yet. The error says in words why that can't be.
     pub fn open(config: &StorageConfig) -> Result<Self, String> {
@@ -94,11 +101,23 @@ impl Mounted {
     /// Its size, and what can still be written, less what waits in memory to be written.
     pub fn room(&self) -> io::Result<Room> {
         let fs = statvfs(&self.point)?;
-        let waiting = format!("/sys/fs/btrfs/{}/allocation/data/bytes_may_use", self.uuid);
-        let waiting = std::fs::read_to_string(waiting).ok();
-        let waiting = waiting.and_then(|t| t.trim().parse::<u64>().ok()).unwrap_or(0);
+        let waiting = self.number("allocation/data/bytes_may_use").unwrap_or(0);
         let free = (fs.f_bavail * fs.f_frsize).saturating_sub(waiting);
         Ok(Room { size: self.file.metadata()?.len(), free })
+    }
+
+    /// What the subvolume of this number holds, written or about to be, and what it may hold;
+    /// `None` if the kernel does not tell.
+    pub fn usage(&self, subvolume: u64) -> Option<Usage> {
+        let number = |what: &str| self.number(&format!("qgroups/0_{subvolume}/{what}"));
+        let used = number("referenced")?.saturating_add(number("rsv_data")?);
+        Some(Usage { used, limit: number("max_referenced")? })
+    }
+
+    /// One of the numbers that the kernel shows of this file system.
+    fn number(&self, what: &str) -> Option<u64> {
+        let file = format!("/sys/fs/btrfs/{}/{what}", self.uuid);
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
     }
 
     /// Grows it, online, to `to` bytes or as far as the host's disk allows. Returns its size.

@@ -74,6 +74,10 @@ async fn limits_hold_layers_go_and_nothing_stays_mounted() {
     let (written, errno) = fill(&layer.join("u/big"), 64);
     assert!((15..=20).contains(&written), "{written} MiB were written");
     assert!(matches!(errno, Some(libc::EDQUOT | libc::ENOSPC)), "{errno:?}");
+    let usage = storage.usage(&id(1)).await.unwrap();
+    assert_eq!(usage.limit, 20 << 20);
+    assert!((15 << 20..=20 << 20).contains(&usage.used), "{usage:?}");
+    assert_eq!(storage.usage(&id(2)).await, None);
     // The same id again: an interrupted create left its layer.
     let again = provide(&storage, 1, 20).await;
     assert_eq!(again, layer);
