@@ -16,9 +16,10 @@ fn find() -> PathBuf {
     if let Ok(given) = std::env::var("STACYVM_BIN") {
         return PathBuf::from(given);
     }
-    // target/<profile>/deps/<test>
-    let test = std::env::current_exe().expect("a running test has a file");
-    let profile = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+    // target/<profile>/deps/<test>, or target/<profile>/<program>
+    let us = std::env::current_exe().expect("a running test has a file");
+    let dir = us.parent().expect("a file lies in a folder");
+    let profile = if dir.ends_with("deps") { dir.parent().expect("as above") } else { dir };
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--locked", "-p", "stacyvm"]);
