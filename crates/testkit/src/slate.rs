@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::Process;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -106,7 +107,11 @@ fn processes(data_dir: &Path) -> Vec<Leftover> {
         let pid: i32 = p.file_name()?.to_str()?.parse().ok()?;
         Some((pid, p))
     });
+    // One that has ended and waits for its parent, or for the host's init, holds nothing.
+    let lives =
+        |pid: i32| u32::try_from(pid).ok().and_then(Process::of).is_some_and(|p| p.is_alive());
     pids.filter(|(pid, p)| *pid != own && (grouped(p, &ids) || touches(p, data_dir)))
+        .filter(|(pid, _)| lives(*pid))
         .map(|(pid, p)| Leftover::Process { pid, words: words(&p) })
         .collect()
 }
