@@ -174,14 +174,7 @@ impl Core {
         let groups = self.cgroups.sandbox(id);
         let ended = match facts {
             // The end of a PID namespace's first process is the end of all in it.
-            Some(facts) if !self.unconfined => {
-                let process = facts.process();
-                let killed = process.kill();
-                match killed {
-                    Ok(()) => process.ended_within(END_LIMIT).await,
-                    Err(e) => Err(e),
-                }
-            }
+            Some(facts) if !self.unconfined => facts.process().kill_within(END_LIMIT).await,
             None if self.cgroups.is_absent() => farewell::ask_to_end(dir).await,
             _ => {
                 let root = facts.map(Facts::process);

@@ -32,7 +32,12 @@ impl Stat {
 
 /// `None`: there is no such process. Reads procfs, which waits for no disk.
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    use std::io::Read;
+    let mut file = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?;
+    // Half of it would do; read in one go, since each spawn and each destroy comes here.
+    let mut text = [0; 1024];
+    let len = file.read(&mut text).ok()?;
+    parse_stat(&String::from_utf8_lossy(&text[..len]))
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
@@ -87,13 +92,17 @@ impl ProcessId {
         }
     }
 
+    /// Kills it and waits for its end. `Err` with `TimedOut` if that takes longer.
+    pub async fn kill_within(self, limit: Duration) -> io::Result<()> {
+        let Some(fd) = self.open()? else { return Ok(()) };
+        kill_by_fd(&fd)?;
+        ended(fd, limit).await
+    }
+
     /// Waits for its end. `Err` with `TimedOut` if that takes longer.
     pub async fn ended_within(self, limit: Duration) -> io::Result<()> {
         let Some(fd) = self.open()? else { return Ok(()) };
-        match tokio::time::timeout(limit, readable(fd)).await {
-            Ok(done) => done.map(drop),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        ended(fd, limit).await
     }
 
     /// Waits for its end, with one descriptor; then how it ended, where the kernel tells.
@@ -114,6 +123,13 @@ impl ProcessId {
 
 const STATUS_TRIES: u32 = 20;
 const STATUS_PAUSE: Duration = Duration::from_millis(5);
+
+async fn ended(fd: OwnedFd, limit: Duration) -> io::Result<()> {
+    match tokio::time::timeout(limit, readable(fd)).await {
+        Ok(done) => done.map(drop),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
 
 /// A pidfd becomes readable when its process ends.
 async fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {

@@ -12,7 +12,8 @@ use super::{ProcessId, SandboxCgroups};
 /// How long killed processes may take to be gone; one that waits for a disk takes longer, and the
 /// destroy is then repeated.
 const END_LIMIT: Duration = Duration::from_secs(8);
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// How long the killed are waited for before the next look.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Kills and waits until none is left. `root`: its PID 1, where it has no PID namespace of its own
@@ -27,10 +28,20 @@ pub(crate) async fn end_all(
         loop {
             let groups = cgroups.clone();
             let left = spawn_blocking(move || kill_round(&groups, root, by_tree));
-            if left.await.map_err(io::Error::other)?? == 0 {
+            let left = left.await.map_err(io::Error::other)??;
+            if left.is_empty() {
                 return Ok(());
             }
-            tokio::time::sleep(pause).await;
+            // Until they are gone, which is news; who came meanwhile is seen in the next round.
+            let gone = async {
+                for process in left {
+                    process.ended_within(END_LIMIT).await?;
+                }
+                Ok::<_, io::Error>(())
+            };
+            if let Ok(gone) = tokio::time::timeout(pause, gone).await {
+                gone?;
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     };
@@ -39,12 +50,12 @@ pub(crate) async fn end_all(
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Kills what lives; how many those were.
+/// Kills what lives; who that was.
 fn kill_round(
     cgroups: &SandboxCgroups,
     root: Option<ProcessId>,
     by_tree: bool,
-) -> io::Result<usize> {
+) -> io::Result<Vec<ProcessId>> {
     let root = root.filter(|r| r.is_alive());
     // Children first: once their parent is gone they can no longer be told from the host's.
     let mut left = root.filter(|_| by_tree).map(descendants).unwrap_or_default();
@@ -56,7 +67,7 @@ fn kill_round(
     for process in &left {
         process.kill()?;
     }
-    Ok(left.len())
+    Ok(left)
 }
 
 /// Everything below a process, itself left out. The agent adopts orphans, so that nothing of an

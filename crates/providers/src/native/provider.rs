@@ -103,11 +103,19 @@ impl NativeProvider {
     }
 
     async fn make(&self, spec: CreateSpec) -> Result<Runtime, Fault> {
-        // Until its layers are mounted, nobody may remove the image.
-        let _hold = self.images.hold(&spec.image).await?;
         let bytes = u64::from(spec.size.disk_size_mb) << 20;
-        let upper = self.storage.provide(&spec.id, bytes).await?;
-        hit("native.layered");
+        // Until its layers are mounted, nobody may remove the image.
+        // The layer comes from another thread: begun first, it costs the longer of the two.
+        let (upper, hold) =
+            tokio::join!(self.storage.provide(&spec.id, bytes), self.images.hold(&spec.image));
+        let (upper, _hold) = match (upper, hold) {
+            (Ok(upper), Ok(hold)) => (upper, hold),
+            (Ok(_), Err(fault)) => {
+                self.storage.discard(&spec.id);
+                return Err(fault);
+            }
+            (Err(fault), _) => return Err(fault),
+        };
         let writable = match &upper {
             protocol::spawner::Upper::Disk { name } => Writable::Disk { name: name.clone() },
             protocol::spawner::Upper::Tmpfs { .. } => Writable::Tmpfs,
