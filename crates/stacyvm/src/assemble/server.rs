@@ -80,7 +80,9 @@ async fn run(loaded: &Loaded, serving: &Serving, stop: CancellationToken) -> Res
     let result = tokio::select! {
         started = starting => match started {
             Ok((worker, providers)) => {
+                let keep = KeepCommands(worker.clone());
                 let ended = http.until(&stop, || worker.keep_commands()).await;
+                drop(keep);
                 control.shutdown().await;
                 worker.shutdown().await;
                 providers.close().await;
@@ -98,6 +100,15 @@ async fn run(loaded: &Loaded, serving: &Serving, stop: CancellationToken) -> Res
     }
     tracing::info!("stopped");
     result
+}
+
+/// A second signal drops everything at once, however far the first one came: commands run on.
+struct KeepCommands(Arc<Worker>);
+
+impl Drop for KeepCommands {
+    fn drop(&mut self) {
+        self.0.keep_commands();
+    }
 }
 
 fn say(loaded: &Loaded) {

@@ -253,9 +253,9 @@ async fn a_second_signal_ends_a_stop_at_once() {
     let server = world.start().await;
     let id = server.spawn().await;
     let client = server.client.clone();
-    let (other, long) = (id.clone(), shell("sleep 5; echo end > late"));
+    let (other, long) = (id.clone(), shell("sleep 3.125; echo end > late"));
     let asked = tokio::spawn(async move { client.exec(&other, &long).await });
-    running(&["sleep", "5"]).await;
+    running(&["sleep", "3.125"]).await;
     let mut stopping = server.running;
     stopping.signal(Signal::TERM);
     wait_for("the stop to begin", SOON, async || {
