@@ -8,7 +8,7 @@ const BLOCK: usize = 32;
 /// Whether a byte, or what may begin with it, has to be escaped: C0 controls, the two of JSON,
 /// `<`, `>`, `&`, and the first bytes of U+0085 and of U+2028 and U+2029.
 #[inline]
-fn suspicious(b: u8) -> bool {
+const fn suspicious(b: u8) -> bool {
     (b < 0x20)
         | (b == b'"')
         | (b == b'\\')
@@ -18,6 +18,17 @@ fn suspicious(b: u8) -> bool {
         | (b == 0xc2)
         | (b == 0xe2)
 }
+
+/// [`suspicious`] of every byte: one look where bytes are taken one by one.
+static SUSPICIOUS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = suspicious(byte as u8);
+        byte += 1;
+    }
+    table
+};
 
 /// Appends `text` as the inside of a JSON string.
 pub(crate) fn escape(text: &str, out: &mut Vec<u8>) {
@@ -56,7 +67,7 @@ fn next_suspicious(bytes: &[u8], from: usize) -> usize {
         }
         at += BLOCK;
     }
-    bytes[at..].iter().position(|&b| suspicious(b)).map_or(bytes.len(), |n| at + n)
+    bytes[at..].iter().position(|&b| SUSPICIOUS[usize::from(b)]).map_or(bytes.len(), |n| at + n)
 }
 
 fn push_escape(code: u16, out: &mut Vec<u8>) {
