@@ -132,3 +132,46 @@ print('counted', *db.execute(\"select coalesce(sum(live), 0) from live_counts wh
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, wanted: &T, seen: &T) -> Result<(), String> {
     if wanted == seen { Ok(()) } else { Err(format!("{what}: {seen:?} instead of {wanted:?}")) }
 }
+
+#[tokio::test]
+async fn the_check_sees_what_should_not_be_there() {
+    let mut world = World::new("native");
+    let server = world.start().await;
+    let id = server.spawn().await;
+    assert_clean(&world, &server, &[&id]).await;
+    let sees = async |what: &str, living: &[&str]| {
+        let seen = look(&world, &server, living).await.expect_err(what);
+        assert!(seen.starts_with(what), "{what}: {seen}");
+    };
+    sees("sandboxes", &[]).await;
+    let folder = world.folders().join("sb-stray");
+    fs::create_dir(&folder).unwrap();
+    sees("folders", &[&id]).await;
+    fs::remove_dir(folder).unwrap();
+    let stray = world.system.data_dir().join("stray");
+    fs::create_dir(&stray).unwrap();
+    let mut process = Command::new("sleep").arg("605.5").current_dir(&stray).spawn().unwrap();
+    sees("process", &[&id]).await;
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", world.agent_of(&id).pid)).unwrap();
+    let v2 = groups.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or_default().to_owned();
+    if let Some((parent, _)) = v2.split_once(&id) {
+        let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(|r| format!("{r}{parent}"));
+        let root = roots.iter().find(|r| Path::new(r).exists()).expect("a v2 hierarchy");
+        let group = Path::new(root).join("sb-stray");
+        fs::create_dir(&group).unwrap();
+        sees("control groups", &[&id]).await;
+        fs::remove_dir(group).unwrap();
+    }
+    let layers = world.system.data_dir().join("disk/mnt");
+    if layers.exists() {
+        fs::create_dir(layers.join("scope.sb-stray")).unwrap();
+        sees("writable layers", &[&id]).await;
+        fs::remove_dir(layers.join("scope.sb-stray")).unwrap();
+    }
+    assert_clean(&world, &server, &[&id]).await;
+    server.destroy(&id).await;
+    server.stop().await;
+    world.assert_nothing_left().await;
+}
