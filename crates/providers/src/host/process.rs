@@ -62,6 +62,13 @@ pub(crate) fn uids(pid: i32) -> Vec<u32> {
     line.split_whitespace().filter_map(|w| w.parse().ok()).collect()
 }
 
+/// Bytes of memory that a process occupies; shared ones count for each. `None`: it is gone.
+pub(crate) fn resident(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+}
+
 impl ProcessId {
     pub fn is_alive(self) -> bool {
         stat(self.pid).is_some_and(|s| s.start_time == self.start_time && !s.is_dead())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use protocol::spawner::Cgroups;
 
 use crate::host::ProcessId;
-use crate::host::process::stat;
+use crate::host::process::{resident, stat};
 
 /// The leaf that the agent sits in, where the spawner made one below the sandbox's own.
 const AGENT_LEAF: &str = "agent";
@@ -21,7 +21,7 @@ pub(crate) struct SandboxCgroups {
     pids: Option<PathBuf>,
 }
 
-/// What it uses; `None` where no controller counts it.
+/// What it uses; `None` where nothing tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub cpu: Option<Duration>,
@@ -85,6 +85,7 @@ impl SandboxCgroups {
         self.each().filter(|dir| !remove_tree(dir, 0)).count() == 0
     }
 
+    /// Where no controller counts, memory and processes are counted one by one.
     pub fn usage(&self) -> Usage {
         let memory = match (&self.memory, &self.v2) {
             (Some(dir), _) => number(&dir.join("memory.usage_in_bytes")),
@@ -96,7 +97,17 @@ impl SandboxCgroups {
             (None, Some(dir)) if self.v2_limits => number(&dir.join("pids.current")),
             _ => None,
         };
-        Usage { cpu: self.cpu_time(), memory_bytes: memory, pids }
+        let cpu = self.cpu_time();
+        if memory.is_some() && pids.is_some() {
+            return Usage { cpu, memory_bytes: memory, pids };
+        }
+        let sizes: Vec<u64> = self.processes().iter().filter_map(|p| resident(p.pid)).collect();
+        let counted = |number: u64| (!sizes.is_empty()).then_some(number);
+        Usage {
+            cpu,
+            memory_bytes: memory.or_else(|| counted(sizes.iter().sum())),
+            pids: pids.or_else(|| counted(sizes.len() as u64)),
+        }
     }
 
     /// v2 counts CPU time in every cgroup, whichever hierarchy has the controller.
@@ -157,4 +168,21 @@ fn number(file: &Path) -> Option<u64> {
 fn keyed(file: &Path, key: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_controller_counts_is_counted_by_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = SandboxCgroups { v2: Some(dir.path().to_owned()), ..Default::default() };
+        assert_eq!(groups.usage(), Usage::default());
+        let us = std::process::id().to_string();
+        std::fs::write(dir.path().join("cgroup.procs"), us).unwrap();
+        let usage = groups.usage();
+        assert_eq!(usage.pids, Some(1));
+        assert!(usage.memory_bytes.is_some_and(|bytes| bytes > 1 << 16), "{usage:?}");
+    }
 }
