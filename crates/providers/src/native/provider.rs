@@ -116,6 +116,7 @@ impl NativeProvider {
             }
             (Err(fault), _) => return Err(fault),
         };
+        hit("native.layered");
         let writable = match &upper {
             protocol::spawner::Upper::Disk { name } => Writable::Disk { name: name.clone() },
             protocol::spawner::Upper::Tmpfs { .. } => Writable::Tmpfs,
