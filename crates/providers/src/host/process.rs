@@ -32,12 +32,17 @@ impl Stat {
 
 /// `None`: there is no such process. Reads procfs, which waits for no disk.
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(&head(pid, "stat")?)
+}
+
+/// The first kilobyte of a file in a process's directory, all that is needed of those that come
+/// here: read in one go, since each spawn looks at one process and each start at all.
+fn head(pid: i32, file: &str) -> Option<String> {
     use std::io::Read;
-    let mut file = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?;
-    // Half of it would do; read in one go, since each spawn and each destroy comes here.
+    let mut file = std::fs::File::open(format!("/proc/{pid}/{file}")).ok()?;
     let mut text = [0; 1024];
     let len = file.read(&mut text).ok()?;
-    parse_stat(&String::from_utf8_lossy(&text[..len]))
+    Some(String::from_utf8_lossy(&text[..len]).into_owned())
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
@@ -53,7 +58,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
 /// directory in /proc, who is root where a process may not be dumped. One that is dead and waits
 /// to be reaped, by whoever is slow to, has none.
 pub(crate) fn uids(pid: i32) -> Vec<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = head(pid, "status").unwrap_or_default();
     let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("");
     if field("State:").trim_start().starts_with(['Z', 'X']) {
         return Vec::new();
