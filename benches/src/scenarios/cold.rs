@@ -11,10 +11,10 @@ use crate::client::Client;
 use crate::ground::Ground;
 use crate::numbers::{Samples, times};
 
-const ROUNDS: usize = 500;
-/// Docker takes a hundred times as long: every so many rounds are enough.
-const DOCKER_EVERY: usize = 20;
-const ONE_SHOT_EVERY: usize = 5;
+const TURNS: usize = 20;
+const IN_A_TURN: usize = 25;
+/// Of what takes a hundred times as long.
+const SLOW_IN_A_TURN: usize = 3;
 const AIM: Duration = Duration::from_micros(2200);
 const ECHO: [&str; 2] = ["echo", "ok"];
 
@@ -37,18 +37,30 @@ pub async fn measure(bench: &mut Bench<'_>, ground: &Ground) -> Result<(), Strin
         echo(&mut client, &order, &mut Seen::default()).await?;
     }
     let mut seen = Seen::default();
-    for round in 0..bench.args.times(ROUNDS) {
-        let begun = Instant::now();
-        client.ask("GET", "/health", "").await?;
-        seen.floor.add(begun.elapsed());
-        echo(&mut client, &order, &mut seen).await?;
-        seen.plain.add(first_output(&mut plain(&bench.busybox.program(), &ECHO))?);
-        seen.bwrap.add(first_output(&mut bwrap(bench.busybox.root(), &ECHO))?);
-        if round.is_multiple_of(ONE_SHOT_EVERY) {
+    // In turns, so that a machine that becomes slower does so for all; several of a kind at a
+    // time, so that none pays for what the one before left in the caches.
+    for _ in 0..bench.args.times(TURNS) {
+        for _ in 0..IN_A_TURN {
+            let begun = Instant::now();
+            client.ask("GET", "/health", "").await?;
+            seen.floor.add(begun.elapsed());
+        }
+        for _ in 0..IN_A_TURN {
+            echo(&mut client, &order, &mut seen).await?;
+        }
+        for _ in 0..IN_A_TURN {
+            seen.plain.add(first_output(&mut plain(&bench.busybox.program(), &ECHO))?);
+        }
+        for _ in 0..IN_A_TURN {
+            seen.bwrap.add(first_output(&mut bwrap(bench.busybox.root(), &ECHO))?);
+        }
+        for _ in 0..SLOW_IN_A_TURN {
             seen.one_shot.add(first_output(&mut ground.one_shot(&ECHO))?);
         }
-        if let (Some(docker), true) = (bench.docker, round.is_multiple_of(DOCKER_EVERY)) {
-            seen.docker.add(first_output(&mut docker.run(&ECHO))?);
+        if let Some(docker) = bench.docker {
+            for _ in 0..SLOW_IN_A_TURN {
+                seen.docker.add(first_output(&mut docker.run(&ECHO))?);
+            }
         }
     }
     report(bench, &seen);

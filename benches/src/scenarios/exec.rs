@@ -10,8 +10,9 @@ use crate::baseline::{first_output, plain};
 use crate::ground::Ground;
 use crate::numbers::{Samples, times};
 
-const ROUNDS: usize = 2000;
-const DOCKER_EVERY: usize = 40;
+const TURNS: usize = 20;
+const IN_A_TURN: usize = 50;
+const SLOW_IN_A_TURN: usize = 3;
 const AIM: Duration = Duration::from_micros(900);
 
 pub async fn measure(bench: &mut Bench<'_>, ground: &Ground) -> Result<(), String> {
@@ -25,13 +26,19 @@ pub async fn measure(bench: &mut Bench<'_>, ground: &Ground) -> Result<(), Strin
     }
     let (mut ours, mut alone, mut theirs) =
         (Samples::default(), Samples::default(), Samples::default());
-    for round in 0..bench.args.times(ROUNDS) {
-        let begun = Instant::now();
-        exec(&mut client, &id, ECHO).await?;
-        ours.add(begun.elapsed());
-        alone.add(first_output(&mut plain(&bench.busybox.program(), &["echo", "ok"]))?);
-        if let (Some(docker), true) = (bench.docker, round.is_multiple_of(DOCKER_EVERY)) {
-            theirs.add(first_output(&mut docker.exec(&["echo", "ok"]))?);
+    for _ in 0..bench.args.times(TURNS) {
+        for _ in 0..IN_A_TURN {
+            let begun = Instant::now();
+            exec(&mut client, &id, ECHO).await?;
+            ours.add(begun.elapsed());
+        }
+        for _ in 0..IN_A_TURN {
+            alone.add(first_output(&mut plain(&bench.busybox.program(), &["echo", "ok"]))?);
+        }
+        if let Some(docker) = bench.docker {
+            for _ in 0..SLOW_IN_A_TURN {
+                theirs.add(first_output(&mut docker.exec(&["echo", "ok"]))?);
+            }
         }
     }
     destroy(&mut client, &id).await?;
