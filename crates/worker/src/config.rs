@@ -25,6 +25,8 @@ pub struct WorkerConfig {
     pub expiry_grace: Duration,
     /// How long an unused connection to an agent stays open.
     pub guest_idle: Duration,
+    /// Folders of ended sandboxes that are kept for new ones.
+    pub spare_folders: usize,
     /// Sandboxes end with this process (`stacyvm run`).
     pub tied: bool,
     /// The host's boot id; `None`: the kernel's.
@@ -42,6 +44,7 @@ impl WorkerConfig {
             capacity: serde_json::Value::Null,
             expiry_grace: Duration::from_secs(2),
             guest_idle: Duration::from_secs(30),
+            spare_folders: 64,
             tied: false,
             boot_id: None,
         }

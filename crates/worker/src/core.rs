@@ -12,6 +12,7 @@ use types::clock::{BootTime, Clock, SharedClock};
 use types::{Fault, SandboxId};
 
 use crate::config::{Providers, WorkerConfig};
+use crate::folder::Spares;
 use crate::outbox::Outbox;
 use crate::probes::Probes;
 use crate::supervisor::{Sandbox, Sandboxes};
@@ -24,6 +25,7 @@ pub(crate) struct Core {
     pub control: Arc<dyn ControlLink>,
     pub clock: SharedClock,
     pub sandboxes: Sandboxes,
+    pub spares: Spares,
     pub ttl: Ttl,
     pub outbox: Outbox,
     pub probes: Probes,

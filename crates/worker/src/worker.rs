@@ -14,6 +14,7 @@ use types::clock::SharedClock;
 use crate::adopt;
 use crate::config::{Providers, WorkerConfig};
 use crate::core::Core;
+use crate::folder::Spares;
 use crate::heartbeat;
 use crate::lock::{self, DirLock};
 use crate::outbox::{self, Outbox};
@@ -44,6 +45,7 @@ impl Worker {
     ) -> Result<Arc<Self>, Fault> {
         providers.find("")?;
         let (dir, id, given) = (config.dir.clone(), config.id.clone(), config.boot_id.clone());
+        let most = config.spare_folders;
         let opened = tokio::task::spawn_blocking(move || {
             let folders = dir.join("sandboxes");
             std::fs::create_dir_all(&folders).map_err(|e| {
@@ -51,9 +53,13 @@ impl Worker {
             })?;
             let lock = lock::take(&dir, &id)?;
             let boot_id = given.map_or_else(|| read_boot_id(Path::new(BOOT_ID)), Ok)?;
-            Ok::<_, Fault>((lock, boot_id, adopt::scan(&folders)?))
+            let found = adopt::scan(&folders)?;
+            let spares = Spares::prepare(dir.join("spare"), most).map_err(|e| {
+                Fault::unavailable("the worker cannot write in its folder").caused_by(e)
+            })?;
+            Ok::<_, Fault>((lock, boot_id, found, spares))
         });
-        let (lock, boot_id, found) =
+        let (lock, boot_id, found, spares) =
             opened.await.map_err(|e| Fault::internal("starting the worker").caused_by(e))??;
         let found =
             adopt::without_foreign(found, &providers, &config.installation_id, &boot_id).await?;
@@ -64,6 +70,7 @@ impl Worker {
             control,
             clock,
             sandboxes: Sandboxes::new(),
+            spares,
             ttl: Ttl::default(),
             outbox: Outbox::default(),
             probes: Probes::default(),

@@ -69,6 +69,7 @@ async fn in_folder(
     let id = WorkerId::parse("run").expect("a valid id");
     let mut worker = WorkerConfig::new(id.clone(), dir.path().to_owned(), INSTALLATION);
     worker.tied = true;
+    worker.spare_folders = 0;
     let clock = Arc::new(SystemClock);
     let worker =
         match Worker::start(worker, started.providers.clone(), Arc::new(NoControl), clock).await {

@@ -11,7 +11,6 @@ use types::{EndedReason, Fault, SandboxId};
 
 use super::{Phase, Sandbox};
 use crate::core::{Backoff, Core};
-use crate::folder;
 use crate::journal::{self, Step};
 
 /// A provider that takes longer than this for one sandbox is asked again.
@@ -103,7 +102,7 @@ impl Core {
             Fault::unavailable(format!("sandbox {} is not destroyed yet", sandbox.id))
         })??;
         hit("destroy.killed");
-        folder::remove(&sandbox.dir).await.map_err(|e| {
+        self.spares.remove(&sandbox.dir).await.map_err(|e| {
             Fault::unavailable("the sandbox's folder cannot be removed").caused_by(e)
         })?;
         hit("destroy.removed");

@@ -14,7 +14,6 @@ use types::{EndedReason, ErrorCode, Fault};
 use super::lease::conflict;
 use super::{Expiry, Phase, Sandbox};
 use crate::core::Core;
-use crate::folder;
 use crate::journal::{self, Intent, Step};
 
 /// Making a sandbox takes milliseconds; an overloaded host gets a minute before all is undone.
@@ -82,7 +81,7 @@ impl Core {
         order: SpawnOrder,
         turn: OwnedMutexGuard<()>,
     ) -> Result<Spawned, Fault> {
-        if let Err(e) = folder::make(&sandbox.dir) {
+        if let Err(e) = self.spares.make(&sandbox.dir) {
             // One that is there already is somebody else's to undo.
             let fault = journal_fault(e);
             let _ = sandbox.spawn_fault.set((fault.code, fault.message.clone()));
