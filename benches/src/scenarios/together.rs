@@ -56,7 +56,7 @@ pub async fn sustained(bench: &mut Bench<'_>, ground: &Ground) -> Result<(), Str
             _ => String::new(),
         };
         bench.report.row(
-            &format!("spawn → exec → destroy, {number} clients"),
+            &format!("spawn → exec → destroy, {number} at a time"),
             format!("{} a second, {}", thousands(load.per_second()), load.samples.text()),
             fair,
             if number == 1 { "" } else { "≥ 400 a second" },
