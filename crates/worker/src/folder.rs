@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use types::failpoint::hit;
 
 /// The name of the agent's socket and of the journal: all that a folder usually holds.
 const USUAL: [&str; 2] = [SOCKET, crate::journal::FILE];
@@ -79,6 +80,7 @@ impl Spares {
         if renameat_with(CWD, dir, CWD, &spare, RenameFlags::NOREPLACE).is_err() {
             return Kept::No;
         }
+        hit("destroy.unjournaled");
         if empty(&spare).is_err() || !self.push(&spare) {
             return Kept::NotThis(spare);
         }
@@ -139,6 +141,7 @@ pub(crate) async fn remove(dir: &Path) -> io::Result<()> {
     for name in USUAL {
         let _ = std::fs::remove_file(dir.join(name));
     }
+    hit("destroy.unjournaled");
     match std::fs::remove_dir(dir) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
