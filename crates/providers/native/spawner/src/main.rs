@@ -11,6 +11,7 @@
 mod birth;
 mod cgroups;
 mod channel;
+mod dynmods;
 mod inside;
 mod machine;
 mod releases;

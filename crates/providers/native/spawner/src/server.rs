@@ -12,6 +12,7 @@ use rustix::time::Timespec;
 use crate::birth::{Birth, Wanted};
 use crate::cgroups::Cgroups;
 use crate::channel::{Channel, Received};
+use crate::dynmods::Dynmods;
 use crate::machine::{Machine, facts};
 use crate::releases::{Done, Releases};
 use crate::slots::Slots;
@@ -72,6 +73,7 @@ pub(crate) fn run(mut channel: Channel) -> ExitCode {
         Received::Nothing | Received::Closed => return ExitCode::from(2),
     };
     let facts = facts(&setup);
+    let _dynmods = Dynmods::favor(&setup.cgroups);
     match prepare(&setup) {
         Ok((machine, cgroups)) => match Server::new(channel, &setup, machine, cgroups) {
             Ok(mut server) => {
