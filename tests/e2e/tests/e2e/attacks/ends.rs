@@ -86,5 +86,7 @@ async fn nothing_outlives_run() {
     child.kill().unwrap();
     child.wait().unwrap();
     gone(&killed, "the end of what a killed `run` left").await;
+    // Its folders are the next one's to sweep.
+    assert!(run("true".to_owned()).output().unwrap().status.success());
     ground.end().await;
 }

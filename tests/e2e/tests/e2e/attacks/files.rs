@@ -135,7 +135,9 @@ async fn the_file_calls_stay_inside() {
             let data = ground.system().data_dir();
             assert!(!read.contains(SECRET), "{path}: {read}");
             assert!(!read.contains(data.to_str().unwrap()), "{path}: {read}");
-            assert!(client.write_file(id, &path, "1", None).await.is_err(), "wrote {path}");
+            // A link's text may lead to a place of the sandbox's own, and no further.
+            let wrote = client.write_file(id, &path, "1", None).await.is_ok();
+            assert!(!wrote || file == "exe", "wrote {path}");
         }
     }
     target.is_well().await;

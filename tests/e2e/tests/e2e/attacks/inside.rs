@@ -66,7 +66,7 @@ async fn nothing_inside_names_the_host() {
     let folder = folder.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
     let marker = std::fs::read_to_string(ground.system().data_dir().join("stacyvm-data")).unwrap();
     let installation = marker.lines().find_map(|l| l.strip_prefix("installation "));
-    let words = [host.trim(), &folder, installation.unwrap(), "stacyvm-data"];
+    let words = [&folder, installation.unwrap(), "stacyvm-data"];
     for image in [IMAGE, "host"] {
         let target = ground.spawn(image).await;
         assert_eq!(target.shell("hostname").await.trim(), target.id);
@@ -80,6 +80,9 @@ async fn nothing_inside_names_the_host() {
         for word in words {
             assert!(!seen.contains(word), "{word:?} in {seen}");
         }
+        // As a word of its own: some hosts' names are short.
+        let named = seen.split(|c: char| !c.is_alphanumeric()).any(|word| word == host.trim());
+        assert!(!named, "{host:?} in {seen}");
         // The root is one mount whose options name no folder of the host.
         let root = seen.lines().find(|l| l.split(' ').nth(4) == Some("/")).unwrap();
         assert!(root.contains(" overlay ") && !root.contains("=/"), "{root}");

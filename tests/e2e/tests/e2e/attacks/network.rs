@@ -93,10 +93,8 @@ async fn nor_can_a_neighbour() {
     }
     let ground = Ground::new().await;
     let (listens, other) = (ground.spawn(IMAGE).await, ground.spawn(IMAGE).await);
-    listens.shell("nc -l -p 8080 -s 127.0.0.1 >/dev/null 2>&1 &").await;
-    let ready = "for i in $(seq 100); do netstat -ltn | grep -q :8080 && exit 0; usleep 20000; \
-        done; exit 1";
-    listens.shell(ready).await;
+    let seen = listens.try_one("listen_tcp=127.0.0.1:8080").await;
+    assert_eq!(seen.words, "held:0 listens");
     let attack = "connect_tcp=127.0.0.1:8080";
     assert_eq!(other.try_one(attack).await.error(), Some("ECONNREFUSED"));
     assert!(listens.try_one(attack).await.broke(), "its own loopback does not work");

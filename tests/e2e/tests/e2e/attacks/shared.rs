@@ -50,8 +50,9 @@ async fn shared_files_cannot_be_changed() {
     let shared = in_the_layers(&ground, "bin/busybox");
     let before = seen(&shared);
     let (target, neighbour) = (ground.spawn(IMAGE).await, ground.spawn(IMAGE).await);
-    let ruin = "cp /bin/busybox /tmp/b; /tmp/b chmod 4777 /bin/busybox; echo >>/bin/busybox; \
-        /tmp/b rm -f /bin/busybox /etc/passwd; /tmp/b mkdir /bin/planted";
+    let ruin = "cp /bin/busybox /tmp/busybox && exec /tmp/busybox sh -c 'b=/tmp/busybox; \
+        $b chmod 4777 /bin/busybox && echo x >>/bin/busybox && \
+        $b rm -f /bin/busybox /etc/passwd && $b mkdir /bin/planted'";
     target.shell(ruin).await;
     assert!(target.try_one("change=/bin/attacker").await.broke(), "its own copy is its own");
     assert_eq!(seen(&shared), before, "the shared layer");

@@ -210,6 +210,7 @@ pub const ELSEWHERE: &[&str] = &[
     "suid",
     "who",
     "connect_tcp",
+    "listen_tcp",
     "send_udp",
     "connect_abstract",
     "list_unix",
