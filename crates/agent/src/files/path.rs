@@ -109,6 +109,10 @@ impl Tree {
             match readlinkat(&place.dir, place.name.as_str(), Vec::new()) {
                 Err(Errno::INVAL | Errno::NOENT) => return Ok(place),
                 Err(errno) => return Err(on_path(errno, path)),
+                // The text of procfs's own links is the host's view, not a way inside.
+                Ok(_) if self.open(&at, OFlags::PATH).err() == Some(Errno::LOOP) => {
+                    return Err(on_path(Errno::LOOP, path));
+                }
                 Ok(target) => {
                     let target = target.into_string().map_err(|_| on_path(Errno::INVAL, path))?;
                     at = if target.starts_with('/') {

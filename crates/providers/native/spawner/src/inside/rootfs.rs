@@ -22,7 +22,9 @@ use crate::sys::{self, Sys};
 
 /// The group `tty` of every distribution; terminals belong to it.
 const TTY: u32 = 5;
-const SHM: &str = "size=64m,nr_inodes=16k,mode=1777";
+/// Shared memory, in bytes. It is memory: a small sandbox gets no more than half of its own, else
+/// filling it would leave the agent none.
+const SHM: u64 = 64 << 20;
 
 pub(super) fn build(spec: &SpawnSpec, machine: &Machine, slot: &Slot) -> Outcome<()> {
     let Root::Overlay { layers, binds, upper } = &spec.root else {
@@ -36,7 +38,7 @@ pub(super) fn build(spec: &SpawnSpec, machine: &Machine, slot: &Slot) -> Outcome
     mount_root(layers, own_ids).step("mount its root")?;
     let root = openat(CWD, "root", PLACE, Mode::empty()).step("open its root")?;
     mount_proc(&root, machine)?;
-    mount_dev(&root, own_ids, base)?;
+    mount_dev(&root, own_ids, base, shm_bytes(spec))?;
     for bind in binds {
         show(&root, bind, slot, own_ids)?;
     }
@@ -112,7 +114,7 @@ fn mount_proc(root: &OwnedFd, machine: &Machine) -> Outcome<()> {
 }
 
 /// The prepared /dev, with terminals and shared memory of the sandbox's own.
-fn mount_dev(root: &OwnedFd, own_ids: bool, base: u32) -> Outcome<()> {
+fn mount_dev(root: &OwnedFd, own_ids: bool, base: u32, shm: u64) -> Outcome<()> {
     place(root, "dev").step("find a place for /dev")?;
     match own_ids {
         true => mount_bind("/dev", "root/dev"),
@@ -126,9 +128,16 @@ fn mount_dev(root: &OwnedFd, own_ids: bool, base: u32) -> Outcome<()> {
     }
     mount("devpts", "root/dev/pts", "devpts", flags, text(&options)?.as_c_str())
         .step("mount /dev/pts")?;
-    let options = text(SHM)?;
+    let options = text(&format!("size={shm},nr_inodes=16k,mode=1777"))?;
     mount("shm", "root/dev/shm", "tmpfs", flags | MountFlags::NODEV, options.as_c_str())
         .step("mount /dev/shm")
+}
+
+fn shm_bytes(spec: &SpawnSpec) -> u64 {
+    match spec.memory_bytes {
+        0 => SHM,
+        bytes => SHM.min(bytes / 2),
+    }
 }
 
 /// Shows a folder of the host's programs, read-only.
