@@ -10,5 +10,6 @@ mod e2e {
     mod documents;
     mod golden;
     mod programs;
+    mod rootless;
     mod sdk;
 }
