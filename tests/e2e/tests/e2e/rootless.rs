@@ -127,8 +127,9 @@ async fn what_cannot_be_held_is_not_promised() {
     let id = spawned["id"].as_str().unwrap().to_owned();
     assert_eq!(cli(&["exec", &id, "echo", "through"]), "through\n");
     cli(&["kill", &id]);
-    let asked = testkit::exchange(address, "GET", "/api/v1/providers/native", &[], b"").await;
-    let provider = asked.unwrap().json().unwrap();
+    let asked = testkit::exchange(address, "GET", "/api/v1/providers", &[], b"").await;
+    let asked = asked.unwrap().json().unwrap();
+    let provider = asked.as_array().unwrap().iter().find(|p| p["name"] == "native").unwrap();
     let held: Vec<&str> =
         provider["capabilities"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(held.contains(&"disk_limit"), "{provider}");
