@@ -22,6 +22,8 @@ const NAMESPACES: libc::c_int =
     libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 /// A report: an error number and a step.
 const REPORT: usize = 256;
+/// More than a line of /proc/PID/stat.
+const STAT: usize = 1024;
 
 /// A sandbox to make, with the descriptors that came along.
 pub(crate) struct Wanted {
@@ -123,14 +125,18 @@ impl Birth {
     }
 
     fn made(&self) -> Outcome<Made> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
-        let stat = stat.step("look at its process")?;
+        let step = "look at its process";
+        let path = format!("/proc/{}/stat", self.pid);
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).step(step)?;
+        let mut bytes = [0; STAT];
+        let got = rustix::io::read(file, &mut bytes).step(step)?;
+        let stat = String::from_utf8_lossy(&bytes[..got]);
         // The name in parentheses may hold anything; field 3 follows the last of them.
         let start_time =
             stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));
         let start_time = start_time.and_then(|t| t.parse().ok());
-        let start_time =
-            start_time.ok_or(Failed { step: "look at its process", errno: libc::ESRCH })?;
+        let start_time = start_time.ok_or(Failed { step, errno: libc::ESRCH })?;
         Ok(Made { pid: self.pid, start_time, slot: self.slot })
     }
 }

@@ -1,13 +1,15 @@
 //! What is found out once: how this machine isolates, and what its procfs shows.
 
+use std::os::unix::fs::MetadataExt;
+
 use protocol::spawner::{Cgroups, HostFacts, Setup, UidRanges};
 
 use crate::seccomp;
 
-/// Files of procfs that tell of the host or reach into it. Covered by `/dev/null`.
-const FILES: [&str; 12] = [
+/// Files of procfs that tell of the host or reach into it. Covered by `/dev/null`, unless their mode
+/// keeps everybody out but the host's root, who is nobody inside.
+const FILES: [&str; 11] = [
     "cmdline",
-    "config.gz",
     "interrupts",
     "kcore",
     "key-users",
@@ -42,12 +44,14 @@ pub(crate) struct Machine {
 impl Machine {
     /// Looks at the host's procfs, at `/proc`.
     pub(crate) fn look(setup: &Setup) -> Self {
-        let there = |name: &&str| std::path::Path::new("/proc").join(name).exists();
+        let proc = std::path::Path::new("/proc");
+        let there = |name: &&str| proc.join(name).exists();
+        let open = |name: &&str| proc.join(name).metadata().is_ok_and(|m| m.mode() & 0o077 != 0);
         let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap");
         Self {
             ids: setup.uid_ranges,
             unconfined: setup.unconfined,
-            covered_files: FILES.into_iter().filter(there).collect(),
+            covered_files: FILES.into_iter().filter(open).collect(),
             covered_folders: FOLDERS.into_iter().filter(there).collect(),
             last_capability: last.ok().and_then(|t| t.trim().parse().ok()).unwrap_or(63),
             filter: seccomp::program(),

@@ -15,13 +15,16 @@ use crate::channel::{Channel, Received};
 use crate::dynmods::Dynmods;
 use crate::machine::{Machine, facts};
 use crate::releases::{Done, Releases};
-use crate::slots::Slots;
+use crate::slots::{Shortage, Slots};
 use crate::stage;
 use crate::step::{Failed, Outcome, Step};
 use crate::sys;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 64;
+
+/// Nanoseconds without an order after which the pool is filled up.
+const IDLE: u64 = 2_000_000;
 
 /// What an event is about: kind in the upper half, number below.
 enum Token {
@@ -133,8 +136,14 @@ impl Server {
     fn serve(&mut self) {
         let mut events = Vec::with_capacity(EVENTS);
         while !self.closed {
-            self.fill_pool();
-            let timeout = self.releases.next().map(|nanos| Timespec {
+            let short = self.slots.shortage(self.waiting.len());
+            // What nobody waits for yet is made when nothing else is to be done.
+            if short == Shortage::Urgent && (self.births.is_empty() || !self.waiting.is_empty()) {
+                self.fill_pool();
+            }
+            let idle = (short == Shortage::Some).then_some(IDLE);
+            let due = self.releases.next();
+            let timeout = idle.into_iter().chain(due).min().map(|nanos| Timespec {
                 tv_sec: (nanos / 1_000_000_000) as i64,
                 tv_nsec: (nanos % 1_000_000_000) as i64,
             });
@@ -146,6 +155,9 @@ impl Server {
             ) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return,
+            }
+            if events.is_empty() && short == Shortage::Some {
+                self.fill_pool();
             }
             for event in &events {
                 match Token::of(event.data.u64()) {

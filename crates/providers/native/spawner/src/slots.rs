@@ -27,6 +27,16 @@ pub(crate) struct Slot {
     pub net: OwnedFd,
 }
 
+/// Whether slots are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    None,
+    /// The pool is not full.
+    Some,
+    /// The pool is nearly empty, or somebody waits.
+    Urgent,
+}
+
 struct Helper {
     number: u32,
     pid: i32,
@@ -76,6 +86,19 @@ impl Slots {
     /// Whether some will be ready without anything being released.
     pub(crate) fn are_coming(&self) -> bool {
         !self.helpers.is_empty() || !self.ready.is_empty()
+    }
+
+    /// How pressing it is to make more, with so many waiting for one.
+    pub(crate) fn shortage(&self, waiting: usize) -> Shortage {
+        let coming = self.ready.len() + self.helpers.len();
+        let room = self.taken.len() < self.count as usize;
+        if waiting > 0 || room && coming < self.pool / 2 {
+            Shortage::Urgent
+        } else if room && coming < self.pool {
+            Shortage::Some
+        } else {
+            Shortage::None
+        }
     }
 
     /// Starts a helper if one is missing, for as many as wait and the pool. Returns its descriptor,
