@@ -79,7 +79,7 @@ impl Agent {
     fn watch_all(&mut self) -> Result<(), Errno> {
         let edge = EventFlags::IN | EventFlags::ET;
         add(&self.epoll, &self.listener, Token::Listener, edge)?;
-        add(&self.epoll, &self.signal, Token::Signal, edge)?;
+        add(&self.epoll, &self.signal, Token::Signal, EventFlags::IN)?;
         add(&self.epoll, &self.timer, Token::Timer, edge)?;
         if let Some(tied) = &self.tied_to {
             ioctl_fionbio(tied, true)?;

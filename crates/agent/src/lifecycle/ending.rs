@@ -100,7 +100,10 @@ impl Agent {
 
     /// Collects what has exited. Orphans of the whole sandbox end up here too.
     pub(crate) fn reap(&mut self) {
-        let _ = rustix::io::read(&self.signal, &mut [0; 128]);
+        // All of them: root inside may send one to this very thread, which waits beside the
+        // kernel's. One left unread would be the last that is told of.
+        let mut several = [0; 8 * size_of::<libc::signalfd_siginfo>()];
+        while rustix::io::read(&self.signal, &mut several).is_ok() {}
         for _ in 0..REAPED {
             let Ok(Some((pid, status))) =
                 rustix::process::wait(rustix::process::WaitOptions::NOHANG)
