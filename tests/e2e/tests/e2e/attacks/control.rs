@@ -27,9 +27,10 @@ pub enum Without {
 
 const SPACES: [&str; 6] = ["--mount", "--ipc", "--uts", "--cgroup", "--time", "--fork"];
 /// A /tmp of its own with the program in it, which comes by stdin: its folder may be closed to the
-/// user it runs as.
+/// user it runs as. It inherits a descriptor of the host's root, whatever the tests' own parent left
+/// open or not.
 const SCRIPT: &str = "mount -t tmpfs none /tmp && cat >/tmp/attacker && \
-    chmod 755 /tmp/attacker && exec /tmp/attacker \"$@\" </dev/null";
+    chmod 755 /tmp/attacker && exec /tmp/attacker \"$@\" </dev/null 3</";
 
 impl Control {
     /// Runs attacks; `None` where there is no control.
