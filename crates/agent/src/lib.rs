@@ -23,6 +23,13 @@ mod startup;
 mod sys;
 
 pub use config::Config;
+pub use exec::FIRST_EXEC;
+
+/// Gives every signal its default disposition, for commands to inherit. To be called once in the
+/// process that is to [`serve`], as early as it likes.
+pub fn settle_signals() {
+    sys::default_signals();
+}
 
 /// Serves until the deadline, a `Shutdown`, or the end of what it is tied to. Returns the exit
 /// code of the process.

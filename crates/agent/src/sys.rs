@@ -30,9 +30,8 @@ pub(crate) fn occupy_standard_streams() {
     }
 }
 
-/// Blocks every signal for good and gives commands the default dispositions to inherit. PID 1 has
-/// nothing to be told by signals but SIGCHLD, which is read from the returned descriptor.
-pub(crate) fn signals() -> Result<OwnedFd, Errno> {
+/// Gives commands the default dispositions to inherit.
+pub(crate) fn default_signals() {
     // The kernel's own layout, zero: default. By the call itself, since libc keeps two real-time
     // signals to itself, and launchers leave those ignored.
     let default = [0u64; 4];
@@ -40,6 +39,11 @@ pub(crate) fn signals() -> Result<OwnedFd, Errno> {
         // SAFETY: a readable action of the kernel's size; for SIGKILL and SIGSTOP it fails, rightly.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8) };
     }
+}
+
+/// Blocks every signal for good. PID 1 has nothing to be told by signals but SIGCHLD, which is read
+/// from the returned descriptor.
+pub(crate) fn signals() -> Result<OwnedFd, Errno> {
     // SAFETY: the sets are plain data, initialised by sigfillset and sigemptyset before use.
     unsafe {
         let mut all = std::mem::zeroed::<libc::sigset_t>();

@@ -12,6 +12,7 @@ pub mod native;
 mod provider;
 mod registry;
 
+pub use host::AgentSocket;
 pub use provider::{
     AgentIo, AgentStream, CreateSpec, Liveness, PreparedImage, Provider, ProviderStats, Runtime,
 };

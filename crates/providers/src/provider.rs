@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use types::clock::BootTime;
 use types::{EndedReason, Fault, SandboxId, SandboxSize};
 
+use crate::AgentSocket;
+
 /// A byte stream to the agent of one sandbox.
 pub trait AgentIo: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> AgentIo for T {}
@@ -32,12 +34,14 @@ pub struct PreparedImage {
 }
 
 /// A sandbox to make.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct CreateSpec {
     pub id: SandboxId,
     /// The sandbox's own folder, made by the worker and removed by it after `destroy`.
     /// The provider may put its socket and files there.
     pub dir: PathBuf,
+    /// A socket that lies in that folder already; without one the provider makes its own.
+    pub socket: Option<AgentSocket>,
     pub image: PreparedImage,
     pub size: SandboxSize,
     /// When the agent ends by itself, if nobody comes back.

@@ -1,13 +1,15 @@
 //! The folder of one sandbox: made before its journal, removed after its provider let go.
 //!
 //! Folders of ended sandboxes are kept for new ones, a fixed number of them, each with its emptied
-//! journal. A file system like ext4 takes long to make and unmake files that live for a moment: it
-//! does not give out again the inodes of the last minute, and walks over all of them each time.
+//! journal and a socket that listens. A file system like ext4 takes long to make and unmake files
+//! that live for a moment: it does not give out again the inodes of the last minute, and walks over
+//! all of them each time.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+use providers::AgentSocket;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use types::failpoint::hit;
 
@@ -24,8 +26,13 @@ pub(crate) struct Spares {
 
 #[derive(Default)]
 struct State {
-    ready: Vec<PathBuf>,
+    ready: Vec<Spare>,
     next: u64,
+}
+
+struct Spare {
+    dir: PathBuf,
+    socket: AgentSocket,
 }
 
 impl Spares {
@@ -41,23 +48,24 @@ impl Spares {
             let spare = spares.name();
             make(&spare)?;
             std::fs::File::create(spare.join(crate::journal::FILE))?;
-            spares.state().ready.push(spare);
+            let socket = AgentSocket::make(&spare)?;
+            spares.state().ready.push(Spare { dir: spare, socket });
         }
         Ok(spares)
     }
 
     /// Makes a sandbox's folder, for the server's user only: whoever reaches the socket in it can
-    /// run commands.
-    pub fn make(&self, dir: &Path) -> io::Result<()> {
-        let Some(spare) = self.pop() else { return make(dir) };
-        match renameat_with(CWD, &spare, CWD, dir, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(()),
+    /// run commands. With the socket, if there is one already.
+    pub fn make(&self, dir: &Path) -> io::Result<Option<AgentSocket>> {
+        let Some(spare) = self.pop() else { return make(dir).map(|()| None) };
+        match renameat_with(CWD, &spare.dir, CWD, dir, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(Some(spare.socket)),
             Err(rustix::io::Errno::EXIST) => {
                 self.state().ready.push(spare);
                 Err(io::ErrorKind::AlreadyExists.into())
             }
             // It is gone, or this file system can't: then there is the plain way.
-            Err(_) => make(dir),
+            Err(_) => make(dir).map(|()| None),
         }
     }
 
@@ -81,22 +89,23 @@ impl Spares {
             return Kept::No;
         }
         hit("destroy.unjournaled");
-        if empty(&spare).is_err() || !self.push(&spare) {
-            return Kept::NotThis(spare);
+        let emptied = empty(&spare).and_then(|()| AgentSocket::make(&spare));
+        match emptied.is_ok_and(|socket| self.push(&spare, socket)) {
+            true => Kept::Yes,
+            false => Kept::NotThis(spare),
         }
-        Kept::Yes
     }
 
-    fn pop(&self) -> Option<PathBuf> {
+    fn pop(&self) -> Option<Spare> {
         self.state().ready.pop()
     }
 
     /// `false`: others were quicker, it is one too many.
-    fn push(&self, spare: &Path) -> bool {
+    fn push(&self, dir: &Path, socket: AgentSocket) -> bool {
         let mut state = self.state();
         let room = state.ready.len() < self.most;
         if room {
-            state.ready.push(spare.to_owned());
+            state.ready.push(Spare { dir: dir.to_owned(), socket });
         }
         room
     }
@@ -178,13 +187,13 @@ mod tests {
         let spares = Spares::prepare(spare.clone(), 2).unwrap();
         let dirs = ["a", "b", "c"].map(|name| live.join(name));
         for dir in &dirs {
-            spares.make(dir).unwrap();
+            let socket = spares.make(dir).unwrap();
+            assert_eq!(socket.is_some(), dir.join(SOCKET).exists());
             let again = spares.make(dir).unwrap_err();
             assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
             let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(dir).unwrap());
             assert_eq!(mode & 0o777, 0o700);
             std::fs::write(dir.join(crate::journal::FILE), "steps").unwrap();
-            std::fs::write(dir.join(SOCKET), "").unwrap();
         }
         assert_eq!((count(&spare), count(&live)), (0, 3));
         std::fs::write(dirs[0].join("something"), "else").unwrap();
@@ -195,7 +204,7 @@ mod tests {
         assert_eq!((count(&spare), count(&live)), (2, 0), "one held something else");
         spares.make(&dirs[0]).unwrap();
         assert_eq!(std::fs::read(dirs[0].join(crate::journal::FILE)).unwrap(), b"");
-        assert_eq!(count(&dirs[0]), 1);
+        assert_eq!(count(&dirs[0]), 2, "a journal and a socket");
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@ use rustix::io::Errno;
 
 use crate::sys;
 
+/// The leaf of the first command, which may be there already.
+pub const FIRST_EXEC: &str = "exec-0";
 /// Emptied ones kept for the next execs: making one costs more than starting with one.
 const FREE: usize = 4;
 /// Ones with processes that outlived their exec that are looked at for each new exec, so that the

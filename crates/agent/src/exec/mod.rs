@@ -21,6 +21,7 @@ use std::os::fd::OwnedFd;
 
 use protocol::agent::{AgentError, Channel, ExecDone, ExecInfo};
 
+pub use cgroup::FIRST_EXEC;
 pub(crate) use cgroup::{Cgroup, Cgroups};
 pub(crate) use descendants::{kill_below, parent_of};
 pub(crate) use launch::{Launch, Started, Where};

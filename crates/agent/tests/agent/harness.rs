@@ -204,6 +204,7 @@ pub fn fork_agent(config: agent::Config) -> i32 {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
             close_others(keep);
+            agent::settle_signals();
             let code = agent::serve(config);
             // SAFETY: ends the process without running the test program's own end.
             unsafe { libc::_exit(code) }

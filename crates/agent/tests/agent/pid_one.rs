@@ -79,6 +79,7 @@ fn start(dir: &std::path::Path) -> Option<PidOne> {
                 let ours = [Some(&config.listener), Some(&config.root), tied];
                 close_others(ours.into_iter().flatten().map(AsRawFd::as_raw_fd).collect());
                 drop_capabilities();
+                agent::settle_signals();
                 libc::_exit(agent::serve(config))
             }
             child => {

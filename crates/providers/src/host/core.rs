@@ -1,6 +1,6 @@
 //! Everything about a sandbox that does not depend on how its files come about.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use protocol::spawner::SpawnSpec;
 use protocol::worker::BoxFuture;
 use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::net::UnixStream;
 use tokio::task::spawn_blocking;
 use types::clock::SharedClock;
 use types::failpoint::hit;
@@ -17,8 +18,8 @@ use types::{EndedReason, Fault, SandboxId};
 
 use super::process::ExitStatus;
 use super::{
-    CgroupTree, Facts, Launcher, SOCKET, SandboxCgroups, Writable, boot_id, connect, farewell,
-    listen, residue,
+    AgentSocket, CgroupTree, Facts, Launcher, SOCKET, SandboxCgroups, Writable, boot_id, connect,
+    farewell, residue,
 };
 use crate::{AgentStream, CreateSpec, Liveness, ProviderStats, Runtime};
 
@@ -36,6 +37,8 @@ pub(crate) struct Core {
     unconfined: bool,
     /// Made by this process and not yet destroyed: a sweep with an older list spares them.
     mine: Mutex<HashSet<SandboxId>>,
+    /// Connections that wait for an agent which has just been started.
+    early: Mutex<HashMap<SandboxId, OwnedFd>>,
     /// Its writing end closes when this process ends, however it ends.
     tie: (OwnedFd, OwnedFd),
 }
@@ -51,26 +54,28 @@ impl Core {
         let host = |e: io::Error| Fault::unavailable("this host tells too little").caused_by(e);
         let tie = pipe_with(PipeFlags::CLOEXEC).map_err(|e| host(e.into()))?;
         let boot_id = boot_id().map_err(host)?;
-        let mine = Mutex::default();
-        Ok(Self { launcher, cgroups, sandboxes_dir, clock, boot_id, unconfined, mine, tie })
+        let (mine, early) = Default::default();
+        Ok(Self { launcher, cgroups, sandboxes_dir, clock, boot_id, unconfined, mine, early, tie })
     }
 
     /// Has the spawner make it, with a socket that listens already. On failure nothing is left of
     /// processes, cgroups and socket; the writable layer is the caller's.
     pub async fn make(
         &self,
-        spec: &CreateSpec,
+        spec: CreateSpec,
         order: SpawnSpec,
         writable: Writable,
     ) -> Result<Runtime, Fault> {
         self.mine().insert(spec.id.clone());
         let memory_limit_bytes = order.memory_bytes;
         let made = async {
-            let socket = listen(&spec.dir).map_err(|e| {
+            let made = spec.socket.map_or_else(|| AgentSocket::make(&spec.dir), Ok);
+            let AgentSocket { listener, first } = made.map_err(|e| {
                 Fault::unavailable("the agent's socket could not be made").caused_by(e)
             })?;
             hit("spawn.listening");
-            let mut fds = vec![socket.as_fd()];
+            self.early().insert(spec.id.clone(), first);
+            let mut fds = vec![listener.as_fd()];
             if order.dies_with_fd {
                 fds.push(self.tie.0.as_fd());
             }
@@ -98,7 +103,12 @@ impl Core {
     }
 
     pub async fn connect(&self, runtime: &Runtime) -> Result<AgentStream, Fault> {
-        match connect(&runtime.dir).await {
+        let early = self.early().remove(&runtime.id).filter(|fd| !is_hung_up(fd));
+        let stream = match early.map(|fd| UnixStream::from_std(fd.into())) {
+            Some(Ok(stream)) => Ok(stream),
+            Some(Err(_)) | None => connect(&runtime.dir).await,
+        };
+        match stream {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(match self.inspect(runtime)? {
                 Liveness::Alive => Fault::unavailable("the sandbox's agent does not answer"),
@@ -170,6 +180,7 @@ impl Core {
         facts: Option<&Facts>,
         dir: &Path,
     ) -> Result<(), Fault> {
+        self.early().remove(id);
         let facts = facts.filter(|f| f.boot_id == self.boot_id);
         let groups = self.cgroups.sandbox(id);
         let ended = match facts {
@@ -262,9 +273,21 @@ impl Core {
         }
     }
 
+    fn early(&self) -> MutexGuard<'_, HashMap<SandboxId, OwnedFd>> {
+        self.early.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     fn mine(&self) -> MutexGuard<'_, HashSet<SandboxId>> {
         self.mine.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+/// Whether the other end of a stream has gone.
+fn is_hung_up(stream: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&at_once)).is_ok_and(|n| n > 0)
 }
 
 /// Why PID 1 is gone, from what can still be seen.

@@ -23,4 +23,5 @@ pub(crate) use self::launcher::Launcher;
 pub(crate) use self::mountinfo::mounts;
 pub(crate) use self::process::{ProcessId, boot_id};
 pub(crate) use self::residue::end_all;
-pub(crate) use self::socket::{SOCKET, connect, listen};
+pub use self::socket::AgentSocket;
+pub(crate) use self::socket::{SOCKET, connect};

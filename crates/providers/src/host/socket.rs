@@ -16,23 +16,39 @@ const BACKLOG: i32 = 64;
 /// How long a connection may take to be taken in.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Binds and listens before there is an agent: whoever connects early waits in the queue.
-///
-/// A few system calls on a local directory, about 20 µs.
-pub(crate) fn listen(dir: &Path) -> io::Result<OwnedFd> {
-    let (folder, path) = short_path(dir)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The mode of the file that bind makes; set before, so that it is never wider.
-    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    match std::fs::remove_file(dir.join(SOCKET)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
+/// A socket that listens before there is an agent, and the first connection to it, which waits in
+/// its queue.
+#[derive(Debug)]
+pub struct AgentSocket {
+    pub(crate) listener: OwnedFd,
+    pub(crate) first: OwnedFd,
+}
+
+impl AgentSocket {
+    /// Makes one in a sandbox's folder, which may be moved afterwards. A few system calls on a
+    /// local directory, about 150 µs.
+    pub fn make(dir: &Path) -> io::Result<Self> {
+        let (folder, path) = short_path(dir)?;
+        let address = SocketAddrUnix::new(&path)?;
+        let listener = stream_socket()?;
+        // The mode of the file that bind makes; set before, so that it is never wider.
+        fchmod(&listener, Mode::RUSR | Mode::WUSR)?;
+        match std::fs::remove_file(dir.join(SOCKET)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        rustix::net::bind(&listener, &address)?;
+        rustix::net::listen(&listener, BACKLOG)?;
+        let first = stream_socket()?;
+        rustix::net::connect(&first, &address)?;
+        drop(folder);
+        Ok(Self { listener, first })
     }
-    rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    drop(folder);
-    Ok(socket)
+}
+
+fn stream_socket() -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
 /// Connects to the agent. `WouldBlock` when its queue stays full.
@@ -72,10 +88,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("x".repeat(100)).join("y".repeat(100));
         std::fs::create_dir_all(&deep).unwrap();
-        let _socket = listen(&deep).unwrap();
+        let _socket = AgentSocket::make(&deep).unwrap();
         let mode = std::fs::metadata(deep.join(SOCKET)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         connect(&deep).await.unwrap();
-        let _again = listen(&deep).expect("a stale socket is replaced");
+        let _again = AgentSocket::make(&deep).expect("a stale socket is replaced");
+        let moved = dir.path().join("moved");
+        std::fs::rename(&deep, &moved).unwrap();
+        connect(&moved).await.expect("a socket moves with its folder");
     }
 }

@@ -60,7 +60,7 @@ impl MockProvider {
         let root = spec.dir.join(ROOT);
         let order = order(&spec, text(&root)?);
         let made = match make_root(root.clone()).await {
-            Ok(()) => self.core.make(&spec, order, Writable::Directory).await,
+            Ok(()) => self.core.make(spec, order, Writable::Directory).await,
             Err(fault) => Err(fault),
         };
         if made.is_err() {

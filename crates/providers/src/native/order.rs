@@ -55,6 +55,7 @@ mod tests {
         CreateSpec {
             id: SandboxId::parse("sb-1").unwrap(),
             dir: "/d".into(),
+            socket: None,
             image: PreparedImage {
                 env: env.iter().map(|v| (*v).into()).collect(),
                 ..Default::default()

@@ -122,9 +122,10 @@ impl NativeProvider {
             protocol::spawner::Upper::Tmpfs { .. } => Writable::Tmpfs,
         };
         let order = spawn_spec(&spec, upper, self.pids_limit);
-        let made = self.core.make(&spec, order, writable).await;
+        let id = spec.id.clone();
+        let made = self.core.make(spec, order, writable).await;
         if made.is_err() {
-            self.storage.discard(&spec.id);
+            self.storage.discard(&id);
         }
         made
     }

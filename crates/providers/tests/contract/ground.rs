@@ -97,7 +97,7 @@ impl Ground {
         let image = self.provider().prepare("host").await.unwrap();
         let deadline = SystemClock.boot().saturating_add(Duration::from_secs(600));
         let size = SandboxSize { memory_mb: 128, vcpus: 1, disk_size_mb: 32 };
-        CreateSpec { id, dir, image, size, deadline, tied: false }
+        CreateSpec { id, dir, socket: None, image, size, deadline, tied: false }
     }
 
     pub async fn create(&self) -> Runtime {

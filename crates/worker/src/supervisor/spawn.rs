@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::worker::{SpawnOrder, Spawned};
-use providers::CreateSpec;
+use providers::{AgentSocket, CreateSpec};
 use tokio::sync::OwnedMutexGuard;
 use types::failpoint::hit;
 use types::{EndedReason, ErrorCode, Fault};
@@ -81,17 +81,20 @@ impl Core {
         order: SpawnOrder,
         turn: OwnedMutexGuard<()>,
     ) -> Result<Spawned, Fault> {
-        if let Err(e) = self.spares.make(&sandbox.dir) {
-            // One that is there already is somebody else's to undo.
-            let fault = journal_fault(e);
-            let _ = sandbox.spawn_fault.set((fault.code, fault.message.clone()));
-            self.sandboxes.remove(&sandbox.id);
-            sandbox.set_phase(Phase::Gone(EndedReason::SpawnFailed));
-            return Err(fault);
-        }
+        let socket = match self.spares.make(&sandbox.dir) {
+            Ok(socket) => socket,
+            Err(e) => {
+                // One that is there already is somebody else's to undo.
+                let fault = journal_fault(e);
+                let _ = sandbox.spawn_fault.set((fault.code, fault.message.clone()));
+                self.sandboxes.remove(&sandbox.id);
+                sandbox.set_phase(Phase::Gone(EndedReason::SpawnFailed));
+                return Err(fault);
+            }
+        };
         hit("spawn.folder");
         self.ttl.set(&sandbox.id, sandbox.expiry().deadline);
-        match self.try_make(sandbox, order).await {
+        match self.try_make(sandbox, order, socket).await {
             Ok(()) => {
                 sandbox.set_phase(Phase::Running);
                 self.watch(sandbox);
@@ -110,7 +113,12 @@ impl Core {
         }
     }
 
-    async fn try_make(&self, sandbox: &Sandbox, order: SpawnOrder) -> Result<(), Fault> {
+    async fn try_make(
+        &self,
+        sandbox: &Sandbox,
+        order: SpawnOrder,
+        socket: Option<AgentSocket>,
+    ) -> Result<(), Fault> {
         let intent = self.intent(sandbox, &order);
         journal::append(&sandbox.dir, &Step::Intent(intent)).map_err(journal_fault)?;
         hit("spawn.journaled");
@@ -123,6 +131,7 @@ impl Core {
         let spec = CreateSpec {
             id: sandbox.id.clone(),
             dir: sandbox.dir.clone(),
+            socket,
             image,
             size: order.size,
             deadline: self.agent_deadline(sandbox.expiry().deadline),

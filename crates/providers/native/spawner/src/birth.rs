@@ -1,37 +1,30 @@
-//! The spawner's side of a sandbox's making: clone, limits, and the report from inside.
+//! The spawner's side of a sandbox's making: the order, limits, and the report from inside.
 //!
 //! The clone builds its file system while we make its cgroups; it goes on to become root of its
 //! user namespace only when it has been told that the limits hold.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use protocol::spawner::{Made, Root, SpawnSpec};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
-};
+use protocol::spawner::{Made, Root};
+use rustix::net::{RecvFlags, recv};
 
 use crate::cgroups::{AGENT, Cgroups};
-use crate::inside::{self, Inside};
+use crate::inside::{self, Order};
 use crate::machine::Machine;
-use crate::slots::Slot;
+use crate::prepared::{Prepared, go_on, line};
 use crate::step::{Failed, Outcome, Step};
 use crate::sys::{self, Side};
 
-/// Namespaces that the spawner's own user namespace keeps: root of the sandbox's has no say in them.
-const NAMESPACES: libc::c_int =
-    libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 /// A report: an error number and a step.
 const REPORT: usize = 256;
 /// More than a line of /proc/PID/stat.
 const STAT: usize = 1024;
 
-/// A sandbox to make, with the descriptors that came along.
+/// A sandbox to make.
 pub(crate) struct Wanted {
-    /// The number of the order.
+    /// The number of the order to us.
     pub n: u64,
-    pub spec: Box<SpawnSpec>,
-    pub listener: OwnedFd,
-    pub tied: Option<OwnedFd>,
+    pub order: Order,
 }
 
 /// A sandbox being made.
@@ -47,64 +40,64 @@ pub(crate) struct Birth {
 pub(crate) type Report = Result<Made, (String, i32)>;
 
 impl Birth {
-    /// Clones. On failure nothing runs, but cgroups may be there.
+    /// Has a prepared process become the sandbox, or without one a clone of ours (the mock
+    /// provider's). On failure nothing runs, but cgroups may be there.
     pub(crate) fn start(
         wanted: Wanted,
-        slot: Option<Slot>,
+        prepared: Option<Prepared>,
         machine: &Machine,
         cgroups: &Cgroups,
     ) -> Outcome<Self> {
-        let spec = &*wanted.spec;
-        let confined = matches!(spec.root, Root::Overlay { .. });
-        if confined == machine.unconfined || confined != slot.is_some() {
+        let Wanted { n, order } = wanted;
+        let confined = matches!(order.spec.root, Root::Overlay { .. });
+        if confined == machine.unconfined || confined != prepared.is_some() {
             return Err(Failed { step: "make this kind of sandbox", errno: libc::EINVAL });
         }
-        let owner = slot.as_ref().map_or(0, |slot| machine.base(slot.number));
-        let v2 = cgroups.make_v2(&spec.id, owner)?;
-        let (sync, far) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .step("make a line to it")?;
-        // Only inside its cgroup namespace's root may a process be moved; so the confined one is
-        // born above its leaf, and goes there when it has such a namespace.
-        let leaf = match &v2 {
-            Some(dir) if !confined => Some(Cgroups::leaf(dir, AGENT).step("make its cgroup")?),
-            _ => None,
-        };
-        let birthplace = leaf.as_ref().or(v2.as_ref());
-        let namespaces = if confined { NAMESPACES } else { 0 };
-        let pid = match sys::fork(namespaces, birthplace).step("clone it")? {
-            Side::Parent(pid) => pid,
-            Side::Child => inside::live(Inside {
-                spec,
-                machine,
-                cgroups,
-                slot: slot.as_ref(),
-                listener: wanted.listener,
-                tied: wanted.tied,
-                v2,
-                sync: far,
-            }),
-        };
-        let birth = Self {
-            n: wanted.n,
-            id: spec.id.clone(),
-            slot: slot.map(|slot| slot.number),
-            pid,
-            sync,
-        };
-        match birth.limit(spec, cgroups, v2.as_ref()) {
-            Ok(()) => Ok(birth),
-            Err(failed) => {
-                birth.kill();
-                Err(failed)
+        let id = order.spec.id.clone();
+        match prepared {
+            Some(prepared) => {
+                prepared.order(&order)?;
+                let Prepared { number, pid, sync } = prepared;
+                let birth = Self { n, id, slot: Some(number), pid, sync };
+                let confined = birth.confine(&order, machine.base(number), cgroups);
+                birth.or_kill(confined)
             }
+            None => Self::fork(n, id, order, cgroups),
         }
     }
 
-    fn limit(&self, spec: &SpawnSpec, cgroups: &Cgroups, v2: Option<&OwnedFd>) -> Outcome<()> {
-        cgroups.make_limits(spec, v2)?;
-        cgroups.enter_v1(&self.id, self.pid)?;
-        send(&self.sync, &[1], SendFlags::NOSIGNAL).map(drop).step("tell it to go on")
+    /// Makes cgroups with their limits around a prepared process, and lets it go on.
+    fn confine(&self, order: &Order, owner: u32, cgroups: &Cgroups) -> Outcome<()> {
+        let v2 = cgroups.make_v2(&self.id, owner)?;
+        cgroups.make_limits(&order.spec, v2.as_ref())?;
+        let oom_events = cgroups.oom_events(&self.id);
+        cgroups.enter(&self.id, self.pid)?;
+        go_on(&self.sync, v2.as_ref(), oom_events.as_ref())
+    }
+
+    /// A process like any other, born in its cgroup.
+    fn fork(n: u64, id: String, order: Order, cgroups: &Cgroups) -> Outcome<Self> {
+        let v2 = cgroups.make_v2(&id, 0)?;
+        let (sync, far) = line()?;
+        let leaf = v2.as_ref().map(|dir| Cgroups::leaf(dir, AGENT)).transpose();
+        let leaf = leaf.step("make its cgroup")?;
+        let pid = match sys::fork(0, leaf.as_ref()).step("clone it")? {
+            Side::Parent(pid) => pid,
+            Side::Child => inside::live_unconfined(order, far),
+        };
+        let birth = Self { n, id, slot: None, pid, sync };
+        let told = go_on(&birth.sync, v2.as_ref(), None);
+        birth.or_kill(told)
+    }
+
+    fn or_kill(self, done: Outcome<()>) -> Outcome<Self> {
+        match done {
+            Ok(()) => Ok(self),
+            Err(failed) => {
+                self.kill();
+                Err(failed)
+            }
+        }
     }
 
     pub(crate) fn kill(&self) {

@@ -15,6 +15,7 @@ use crate::sys::{self, Sys};
 
 /// The agent's own leaf on v2.
 pub(crate) const AGENT: &str = "agent";
+const PROCS: &str = "cgroup.procs";
 /// Deeper than we and the agent nest.
 const DEPTH: u32 = 3;
 
@@ -51,19 +52,25 @@ impl Cgroups {
         [&self.v1_memory, &self.v1_cpu, &self.v1_pids].into_iter().flatten()
     }
 
-    /// Makes the v2 directory, which the clone is born in. `owner`: who makes leaves in it.
+    /// Makes the v2 directory, with the agent's leaf and that of its first command. `owner`: who
+    /// makes leaves in it.
     pub(crate) fn make_v2(&self, id: &str, owner: u32) -> Outcome<Option<OwnedFd>> {
         let Some(parent) = &self.v2 else { return Ok(None) };
         let make = || -> Sys<OwnedFd> {
             let dir = make(parent, id)?;
             let agent = make(&dir, AGENT)?;
+            let first = make(&dir, agent::FIRST_EXEC)?;
             if owner != 0 {
                 let (uid, gid) = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)));
                 // Moving from leaf to leaf asks for the right to write to what is above both.
-                for name in ["", "cgroup.procs"] {
+                for name in ["", PROCS] {
                     chownat(&dir, name, uid, gid, AtFlags::EMPTY_PATH)?;
                 }
-                chownat(&agent, "cgroup.procs", uid, gid, AtFlags::EMPTY_PATH)?;
+                for (leaf, name) in
+                    [(&agent, PROCS), (&first, ""), (&first, PROCS), (&first, "cgroup.kill")]
+                {
+                    unless_absent(chownat(leaf, name, uid, gid, AtFlags::EMPTY_PATH))?;
+                }
             }
             Ok(dir)
         };
@@ -108,8 +115,8 @@ impl Cgroups {
         openat(parent, format!("{id}/{file}"), READ, Mode::empty()).ok()
     }
 
-    /// Every descriptor, for a clone to keep until it has no more use for them.
-    pub(crate) fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
+    /// Our parents in all hierarchies.
+    fn parents(&self) -> impl Iterator<Item = &OwnedFd> {
         self.v2.iter().chain(self.v1())
     }
 
@@ -141,10 +148,11 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Puts a process into the v1 directories.
-    pub(crate) fn enter_v1(&self, id: &str, pid: i32) -> Outcome<()> {
-        self.v1()
-            .try_for_each(|parent| write(parent, &format!("{id}/cgroup.procs"), pid as u64))
+    /// Puts a process into the directories. On v2 above the leaves: only inside the root of its
+    /// cgroup namespace, which is to be there, may a process be moved from leaf to leaf.
+    pub(crate) fn enter(&self, id: &str, pid: i32) -> Outcome<()> {
+        self.parents()
+            .try_for_each(|parent| write(parent, &format!("{id}/{PROCS}"), pid as u64))
             .step("put it into its cgroups")
     }
 
@@ -155,7 +163,7 @@ impl Cgroups {
         {
             return;
         }
-        for parent in self.fds() {
+        for parent in self.parents() {
             for pid in pids(parent, id) {
                 sys::kill(pid);
             }
@@ -165,7 +173,7 @@ impl Cgroups {
     /// Removes a sandbox's cgroups. `false` while a process is in one.
     pub(crate) fn remove(&self, id: &str) -> Sys<bool> {
         let mut gone = true;
-        for parent in self.fds() {
+        for parent in self.parents() {
             gone &= remove(parent, id, DEPTH)?;
         }
         Ok(gone)

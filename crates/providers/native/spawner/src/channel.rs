@@ -1,21 +1,16 @@
 //! The spawner's end of the socket: orders in, replies out.
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use protocol::spawner::{MAX_MESSAGE, Numbered, Reply};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg,
-    sendmsg,
-};
+use rustix::net::RecvFlags;
 use serde::de::DeserializeOwned;
+
+use crate::datagram;
 
 /// Where whoever starts us puts the socket.
 const SOCKET: RawFd = 3;
-/// The most descriptors that ride along: a listening socket and a pipe.
-const MAX_FDS: usize = 2;
 
 pub(crate) struct Channel {
     socket: OwnedFd,
@@ -46,28 +41,19 @@ impl Channel {
 
     /// Waits for the first message.
     pub(crate) fn first<T: DeserializeOwned>(&mut self) -> Received<T> {
-        self.receive(RecvFlags::CMSG_CLOEXEC)
+        self.receive(RecvFlags::empty())
     }
 
     pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Received<T> {
-        self.receive(RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+        self.receive(RecvFlags::DONTWAIT)
     }
 
     fn receive<T: DeserializeOwned>(&mut self, flags: RecvFlags) -> Received<T> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-        let mut riders = RecvAncillaryBuffer::new(&mut space);
-        let mut slices = [std::io::IoSliceMut::new(&mut self.buffer)];
-        let got = match recvmsg(&self.socket, &mut slices, &mut riders, flags) {
-            Ok(got) if got.bytes > 0 => got.bytes,
+        let (got, fds) = match datagram::receive(&self.socket, &mut self.buffer, flags) {
+            Ok((got, fds)) if got > 0 => (got, fds),
             Err(Errno::AGAIN | Errno::INTR) => return Received::Nothing,
             Ok(_) | Err(_) => return Received::Closed,
         };
-        let mut fds = Vec::new();
-        for message in riders.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                fds.extend(rights);
-            }
-        }
         let message = serde_json::from_slice(&self.buffer[..got]);
         // A sandbox is a copy of this process: what the last one was told is none of its business.
         self.buffer[..got].fill(0);
@@ -81,9 +67,7 @@ impl Channel {
     /// the loop.
     pub(crate) fn reply(&self, n: u64, body: Reply) {
         let Ok(text) = serde_json::to_vec(&Numbered { n, body }) else { return };
-        let mut none = SendAncillaryBuffer::default();
-        let text = [IoSlice::new(&text)];
-        while let Err(Errno::INTR) = sendmsg(&self.socket, &text, &mut none, SendFlags::NOSIGNAL) {}
+        let _ = datagram::send(&self.socket, &text, &[]);
     }
 }
 

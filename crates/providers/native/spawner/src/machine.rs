@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use protocol::spawner::{Cgroups, HostFacts, Setup, UidRanges};
 
 use crate::seccomp;
+use crate::warm::Warm;
 
 /// Files of procfs that tell of the host or reach into it. Covered by `/dev/null`, unless their mode
 /// keeps everybody out but the host's root, who is nobody inside.
@@ -39,6 +40,7 @@ pub(crate) struct Machine {
     pub filter: Vec<libc::sock_filter>,
     /// The hard limit of open files.
     pub open_files: u64,
+    pub warm: Warm,
 }
 
 impl Machine {
@@ -56,6 +58,7 @@ impl Machine {
             last_capability: last.ok().and_then(|t| t.trim().parse().ok()).unwrap_or(63),
             filter: seccomp::program(),
             open_files: crate::sys::hard_limit(libc::RLIMIT_NOFILE),
+            warm: Warm::look(),
         }
     }
 

@@ -4,16 +4,19 @@
 //! It is started with one end of a SOCK_SEQPACKET pair as descriptor 3 and speaks
 //! `protocol::spawner` on it. When that end closes, it goes; the sandboxes it made live on.
 //!
-//! The floor plan: `server` is the loop; `stage` its private root file system; `slots` prepares
-//! user and network namespaces; `cgroups` makes and removes what limits a sandbox; `birth` clones;
-//! everything in `inside` runs in the clone, from its first instruction to the agent's.
+//! The floor plan: `server` is the loop; `stage` its private root file system; `slots` keeps
+//! `namespaces` ready, and with each pair `prepared` a process that waits in namespaces of its own; `cgroups` makes and removes what limits a sandbox; `birth` turns a prepared process into
+//! one; everything in `inside` runs in that process, from its first instruction to the agent's.
 
 mod birth;
 mod cgroups;
 mod channel;
+mod datagram;
 mod dynmods;
 mod inside;
 mod machine;
+mod namespaces;
+mod prepared;
 mod releases;
 mod seccomp;
 mod server;
@@ -21,6 +24,7 @@ mod slots;
 mod stage;
 mod step;
 mod sys;
+mod warm;
 
 use std::process::ExitCode;
 

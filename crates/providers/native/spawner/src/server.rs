@@ -8,12 +8,15 @@ use protocol::spawner::{Order, Reply, Setup, SpawnSpec};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
+use types::clock::{Clock, SystemClock};
 
 use crate::birth::{Birth, Wanted};
 use crate::cgroups::Cgroups;
 use crate::channel::{Channel, Received};
 use crate::dynmods::Dynmods;
+use crate::inside;
 use crate::machine::{Machine, facts};
+use crate::prepared::Prepared;
 use crate::releases::{Done, Releases};
 use crate::slots::{Shortage, Slots};
 use crate::stage;
@@ -23,15 +26,15 @@ use crate::sys;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 64;
 
-/// Nanoseconds without an order after which the pool is filled up.
-const IDLE: u64 = 2_000_000;
+/// Nanoseconds without an order after which the pool is filled up: longer than the pauses of a
+/// client that makes one sandbox after the other.
+const IDLE: u64 = 20_000_000;
 
 /// What an event is about: kind in the upper half, number below.
 enum Token {
     Channel,
     Children,
     Birth(u32),
-    Helper(u32),
 }
 
 impl Token {
@@ -40,7 +43,6 @@ impl Token {
             Self::Channel => 0,
             Self::Children => 1,
             Self::Birth(key) => 2 << 32 | u64::from(*key),
-            Self::Helper(slot) => 3 << 32 | u64::from(*slot),
         }
     }
 
@@ -48,7 +50,6 @@ impl Token {
         let low = number as u32;
         match number >> 32 {
             2 => Self::Birth(low),
-            3 => Self::Helper(low),
             _ if low == 0 => Self::Channel,
             _ => Self::Children,
         }
@@ -67,6 +68,8 @@ struct Server {
     births: BTreeMap<u32, Birth>,
     next_birth: u32,
     releases: Releases,
+    /// When the last order came.
+    last_order: u64,
     closed: bool,
 }
 
@@ -125,6 +128,7 @@ impl Server {
             births: BTreeMap::new(),
             next_birth: 0,
             releases: Releases::default(),
+            last_order: 0,
             closed: false,
         };
         watch(&server.epoll, &server.channel, &Token::Channel)?;
@@ -136,12 +140,7 @@ impl Server {
     fn serve(&mut self) {
         let mut events = Vec::with_capacity(EVENTS);
         while !self.closed {
-            let short = self.slots.shortage(self.waiting.len());
-            // What nobody waits for yet is made when nothing else is to be done.
-            if short == Shortage::Urgent && (self.births.is_empty() || !self.waiting.is_empty()) {
-                self.fill_pool();
-            }
-            let idle = (short == Shortage::Some).then_some(IDLE);
+            let idle = self.fill_pool_if_due();
             let due = self.releases.next();
             let timeout = idle.into_iter().chain(due).min().map(|nanos| Timespec {
                 tv_sec: (nanos / 1_000_000_000) as i64,
@@ -154,23 +153,36 @@ impl Server {
                 timeout.as_ref(),
             ) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(_) => return,
-            }
-            if events.is_empty() && short == Shortage::Some {
-                self.fill_pool();
+                Err(_) => break,
             }
             for event in &events {
                 match Token::of(event.data.u64()) {
                     Token::Channel => self.on_orders(),
                     Token::Children => self.reap(),
                     Token::Birth(key) => self.on_report(key),
-                    Token::Helper(number) => self.on_helper(number),
                 }
             }
             for done in self.releases.go_on(&self.cgroups) {
                 self.finish(done);
             }
         }
+        self.slots.end();
+    }
+
+    /// What nobody waits for yet is made when nothing else is to be done. Returns the nanoseconds
+    /// after which to look again.
+    fn fill_pool_if_due(&mut self) -> Option<u64> {
+        match self.slots.shortage(self.waiting.len()) {
+            Shortage::None => return None,
+            Shortage::Urgent if self.births.is_empty() || !self.waiting.is_empty() => {}
+            Shortage::Urgent | Shortage::Some => {
+                let quiet = now().saturating_sub(self.last_order);
+                if quiet < IDLE {
+                    return Some(IDLE - quiet);
+                }
+            }
+        }
+        self.fill_pool().then_some(0)
     }
 
     fn on_orders(&mut self) {
@@ -184,6 +196,7 @@ impl Server {
     }
 
     fn obey(&mut self, n: u64, order: Order, fds: Vec<OwnedFd>) {
+        self.last_order = now();
         match order {
             Order::Spawn(spec) => self.spawn(n, spec, fds),
             Order::Release { id, slot } => self.release(n, id, slot, Reply::Released),
@@ -205,30 +218,30 @@ impl Server {
             let failed = Failed { step: "find what it is tied to", errno: libc::EBADF };
             return self.channel.reply(n, refusal(failed));
         }
-        self.waiting.push_back(Wanted { n, spec, listener, tied });
+        self.waiting.push_back(Wanted { n, order: inside::Order { spec, listener, tied } });
         self.start_waiting();
     }
 
     /// Starts those for whom there is a slot.
     fn start_waiting(&mut self) {
         while let Some(first) = self.waiting.front() {
-            let slot = match self.machine.unconfined {
+            let prepared = match self.machine.unconfined {
                 true => None,
-                false => match self.slots.take(first.spec.slot) {
-                    Some(slot) => Some(slot),
+                false => match self.slots.take(first.order.spec.slot) {
+                    Some(prepared) => Some(prepared),
                     None => return,
                 },
             };
             if let Some(wanted) = self.waiting.pop_front() {
-                self.start(wanted, slot);
+                self.start(wanted, prepared);
             }
         }
     }
 
-    fn start(&mut self, wanted: Wanted, slot: Option<crate::slots::Slot>) {
-        let (n, id) = (wanted.n, wanted.spec.id.clone());
-        let number = slot.as_ref().map(|slot| slot.number);
-        let birth = Birth::start(wanted, slot, &self.machine, &self.cgroups);
+    fn start(&mut self, wanted: Wanted, prepared: Option<Prepared>) {
+        let (n, id) = (wanted.n, wanted.order.spec.id.clone());
+        let number = prepared.as_ref().map(|slot| slot.number);
+        let birth = Birth::start(wanted, prepared, &self.machine, &self.cgroups);
         let key = self.next_birth;
         self.next_birth = self.next_birth.wrapping_add(1);
         let watched = birth.and_then(|birth| {
@@ -266,37 +279,20 @@ impl Server {
         self.channel.reply(done.n, done.reply);
     }
 
-    fn on_helper(&mut self, number: u32) {
-        let outcome = self.slots.on_helper(number, &self.machine);
-        self.note(outcome);
-        self.start_waiting();
-    }
-
-    /// Starts helpers for slots that are missing. Those who wait for what can't come are told.
-    fn fill_pool(&mut self) {
-        let waiting: Vec<Option<u32>> = self.waiting.iter().map(|w| w.spec.slot).collect();
-        let outcome = loop {
-            match self.slots.prepare(&waiting) {
-                Ok(Some((number, sync))) => {
-                    if let Err(errno) = watch(&self.epoll, sync, &Token::Helper(number)) {
-                        break Err(errno).step("watch a helper");
-                    }
-                }
-                Ok(None) => break Ok(()),
-                Err(failed) => break Err(failed),
+    /// Makes one more slot; whether there is one more. Those who wait for what can't come are told.
+    fn fill_pool(&mut self) -> bool {
+        let wanted = self.waiting.front().and_then(|w| w.order.spec.slot);
+        match self.slots.add(wanted, &self.machine) {
+            Ok(true) => {
+                self.start_waiting();
+                return true;
             }
-        };
-        self.note(outcome);
-        if !self.slots.are_coming() {
-            self.refuse_all(Failed { step: "find a free range of user ids", errno: libc::EUSERS });
+            Ok(false) if self.slots.any_ready() => {} // they want a certain one
+            Ok(false) => self
+                .refuse_all(Failed { step: "find a free range of user ids", errno: libc::EUSERS }),
+            Err(failed) => self.refuse_all(failed),
         }
-    }
-
-    /// Namespaces can't be made: whoever waits for some hears why.
-    fn note(&mut self, outcome: Outcome<()>) {
-        if let Err(failed) = outcome {
-            self.refuse_all(failed);
-        }
+        false
     }
 
     fn refuse_all(&mut self, failed: Failed) {
@@ -309,6 +305,10 @@ impl Server {
         let _ = rustix::io::read(&self.children, &mut [0; 1024]); // only rings; waitpid tells
         while sys::reap().is_some() {}
     }
+}
+
+fn now() -> u64 {
+    SystemClock.boot().nanos()
 }
 
 fn watch(epoll: &OwnedFd, fd: impl AsFd, token: &Token) -> Result<(), Errno> {

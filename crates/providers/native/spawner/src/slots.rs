@@ -1,31 +1,16 @@
-//! Prepared slots: a range of ids with a user namespace that maps it, and a network namespace with
-//! its loopback up. They take longest to make, so some are kept ready.
+//! Slots: a range of ids, with namespaces and a process that is prepared to be a sandbox in them.
+//! These take longest to make, so some are kept ready.
 //!
-//! Each is made by a helper process, since a user namespace is born with a process. Namespaces are
-//! used once; the range of a slot is handed out again when its sandbox has been released.
+//! Namespaces are used once; the range of a slot is handed out again when its sandbox has been
+//! released.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::os::fd::OwnedFd;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
-};
-
-use crate::machine::{Machine, RANGE};
-use crate::step::{Outcome, Step};
-use crate::sys::{self, Side};
-
-/// Helpers at once.
-const HELPERS: usize = 4;
-
-/// Ready to be used, once.
-pub(crate) struct Slot {
-    pub number: u32,
-    pub user: OwnedFd,
-    pub net: OwnedFd,
-}
+use crate::machine::Machine;
+use crate::namespaces::Namespaces;
+use crate::prepared::Prepared;
+use crate::step::Outcome;
+use crate::sys;
 
 /// Whether slots are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,21 +22,14 @@ pub(crate) enum Shortage {
     Urgent,
 }
 
-struct Helper {
-    number: u32,
-    pid: i32,
-    /// Tells that the loopback is up; closing it ends the helper.
-    sync: OwnedFd,
-}
-
 pub(crate) struct Slots {
     /// How many there are, and how many to keep ready.
     count: u32,
     pool: usize,
-    /// In use, being made, or ready.
+    /// In use or ready.
     taken: BTreeSet<u32>,
-    helpers: Vec<Helper>,
-    ready: VecDeque<Slot>,
+    namespaces: Namespaces,
+    ready: VecDeque<Prepared>,
 }
 
 impl Slots {
@@ -61,16 +39,22 @@ impl Slots {
             count,
             pool: if machine.unconfined { 0 } else { pool as usize },
             taken: used.iter().copied().collect(),
-            helpers: Vec::new(),
+            namespaces: Namespaces::default(),
             ready: VecDeque::new(),
         }
     }
 
-    /// A prepared slot; `wanted` decides between any and a certain one.
-    pub(crate) fn take(&mut self, wanted: Option<u32>) -> Option<Slot> {
-        let Some(number) = wanted else { return self.ready.pop_front() };
-        let at = self.ready.iter().position(|slot| slot.number == number)?;
-        self.ready.remove(at)
+    /// A prepared process with its slot; `wanted` decides between any and a certain one.
+    pub(crate) fn take(&mut self, wanted: Option<u32>) -> Option<Prepared> {
+        loop {
+            let certain = |number| self.ready.iter().position(|slot| slot.number == number);
+            let at = wanted.map_or(Some(0), certain)?;
+            let prepared = self.ready.remove(at)?;
+            if prepared.waits() {
+                return Some(prepared);
+            }
+            self.taken.remove(&prepared.number);
+        }
     }
 
     /// It is in use: by a sandbox of an earlier spawner.
@@ -83,106 +67,39 @@ impl Slots {
         self.taken.remove(&number);
     }
 
-    /// Whether some will be ready without anything being released.
-    pub(crate) fn are_coming(&self) -> bool {
-        !self.helpers.is_empty() || !self.ready.is_empty()
+    pub(crate) fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// How pressing it is to make more, with so many waiting for one.
     pub(crate) fn shortage(&self, waiting: usize) -> Shortage {
-        let coming = self.ready.len() + self.helpers.len();
-        let room = self.taken.len() < self.count as usize;
-        if waiting > 0 || room && coming < self.pool / 2 {
+        let (ready, room) = (self.ready.len(), self.taken.len() < self.count as usize);
+        if waiting > 0 || room && ready < self.pool / 2 {
             Shortage::Urgent
-        } else if room && coming < self.pool {
+        } else if room && ready < self.pool {
             Shortage::Some
         } else {
             Shortage::None
         }
     }
 
-    /// Starts a helper if one is missing, for as many as wait and the pool. Returns its descriptor,
-    /// to be watched under its slot's number.
-    pub(crate) fn prepare(&mut self, waiting: &[Option<u32>]) -> Outcome<Option<(u32, &OwnedFd)>> {
-        let coming = self.ready.len() + self.helpers.len();
-        let certain =
-            waiting.iter().flatten().find(|n| !self.taken.contains(n) && **n < self.count);
-        let number = match certain {
-            Some(number) => *number,
-            None if self.helpers.len() >= HELPERS || coming >= self.pool.max(waiting.len()) => {
-                return Ok(None);
-            }
-            None => match (0..self.count).find(|n| !self.taken.contains(n)) {
-                Some(number) => number,
-                None => return Ok(None),
-            },
+    /// Makes one more, the certain one that is wanted if that is free. `false`: there is none to
+    /// be had.
+    pub(crate) fn add(&mut self, wanted: Option<u32>, machine: &Machine) -> Outcome<bool> {
+        let free = |n: &u32| *n < self.count && !self.taken.contains(n);
+        let Some(number) = wanted.filter(free).or_else(|| (0..self.count).find(free)) else {
+            return Ok(false);
         };
-        let helper = start(number)?;
+        let slot = self.namespaces.make(number, machine)?;
+        self.ready.push_back(Prepared::start(slot, machine)?);
         self.taken.insert(number);
-        self.helpers.push(helper);
-        Ok(self.helpers.last().map(|helper| (helper.number, &helper.sync)))
+        Ok(true)
     }
 
-    /// A helper has something to tell.
-    pub(crate) fn on_helper(&mut self, number: u32, machine: &Machine) -> Outcome<()> {
-        let Some(at) = self.helpers.iter().position(|h| h.number == number) else { return Ok(()) };
-        let helper = self.helpers.swap_remove(at);
-        match finish(&helper, machine) {
-            Ok(slot) => {
-                self.ready.push_back(slot);
-                Ok(())
-            }
-            Err(failed) => {
-                self.taken.remove(&number);
-                Err(failed)
-            }
-        }
+    /// Ends what is prepared.
+    pub(crate) fn end(&mut self) {
+        // Told all at once, then waited for.
+        let ready: Vec<i32> = self.ready.drain(..).map(Prepared::end).collect();
+        ready.into_iter().for_each(sys::wait_for);
     }
-}
-
-fn start(number: u32) -> Outcome<Helper> {
-    let (sync, far) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .step("prepare namespaces")?;
-    match sys::fork(libc::CLONE_NEWUSER | libc::CLONE_NEWNET, None).step("prepare namespaces")? {
-        Side::Child => help(sync, &far),
-        Side::Parent(pid) => Ok(Helper { number, pid, sync }),
-    }
-}
-
-/// The helper: sets its loopback up, says so, and waits until its namespaces have been opened.
-fn help(near: OwnedFd, far: &OwnedFd) -> ! {
-    drop(near);
-    let errno = match sys::loopback_up() {
-        Ok(()) => 0,
-        Err(errno) => errno.raw_os_error(),
-    };
-    let _ = send(far, &errno.to_ne_bytes(), SendFlags::NOSIGNAL);
-    let _ = recv(far, &mut [0; 1][..], RecvFlags::empty());
-    sys::exit(0)
-}
-
-fn finish(helper: &Helper, machine: &Machine) -> Outcome<Slot> {
-    let mut errno = [0; 4];
-    let (_, got) =
-        recv(&helper.sync, &mut errno[..], RecvFlags::DONTWAIT).step("prepare namespaces")?;
-    let result = match (got, i32::from_ne_bytes(errno)) {
-        (4, 0) => Ok(()),
-        (4, errno) => Err(Errno::from_raw_os_error(errno)),
-        (_, _) => Err(Errno::CHILD),
-    };
-    result.step("set the loopback up")?;
-    let proc = format!("/proc/{}", helper.pid);
-    let map = match machine.ids {
-        Some(_) => format!("0 {} {RANGE}", machine.base(helper.number)),
-        None => "0 0 1".to_owned(),
-    };
-    for file in ["uid_map", "gid_map"] {
-        std::fs::write(format!("{proc}/{file}"), &map).step("map a range of user ids")?;
-    }
-    let open = |name: &str| {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        openat(CWD, format!("{proc}/ns/{name}"), flags, Mode::empty()).step("open namespaces")
-    };
-    Ok(Slot { number: helper.number, user: open("user")?, net: open("net")? })
 }

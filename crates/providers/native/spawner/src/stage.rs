@@ -5,7 +5,7 @@
 //! /layers      image layers, read-only         /dev     a prepared one, read-only
 //! /disk        the disk store, if there is one /proc    the host's, to read and to cover from
 //! /host/usr …  the host's programs, read-only  /empty   nothing, read-only
-//! /stage/{layers,up,root}                      where a sandbox's root file system comes together
+//! /stage/{layers,up,root,proc,dev}             where a sandbox's root file system comes together
 //! ```
 
 use std::os::fd::OwnedFd;
@@ -72,6 +72,8 @@ pub(crate) fn enter(setup: &Setup, own_ids: bool) -> Outcome<()> {
         "stage/layers",
         "stage/up",
         "stage/root",
+        "stage/proc",
+        "stage/dev",
     ] {
         mkdirat(CWD, dir, Mode::from_raw_mode(0o755)).step("lay out the new root")?;
     }

@@ -60,6 +60,37 @@ pub(crate) fn fork(namespaces: libc::c_int, cgroup: Option<&OwnedFd>) -> Sys<Sid
     })
 }
 
+/// A process in new namespaces that shares our memory, runs on `stack` and waits to be killed. It
+/// goes when we do. The stack may be used again once it has been waited for.
+pub(crate) fn idle_process(
+    namespaces: libc::c_int,
+    stack: &mut [std::mem::MaybeUninit<u8>],
+) -> Sys<i32> {
+    extern "C" fn wait(parent: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: system calls with plain numbers and null pointers, which succeed or do not
+        // return: nothing of the memory that is shared is written but this stack.
+        unsafe {
+            libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+            if libc::syscall(libc::SYS_getppid) == parent as libc::c_long {
+                loop {
+                    libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0);
+                }
+            }
+            libc::syscall(libc::SYS_exit_group, 0);
+        }
+        0
+    }
+    let top = stack.as_mut_ptr_range().end as usize & !15;
+    let flags = namespaces | libc::CLONE_VM | libc::SIGCHLD;
+    // SAFETY: the stack is exclusively ours, and the caller keeps it until the process is gone; the
+    // function obeys what sharing memory with a running process asks for.
+    let pid = unsafe {
+        let parent = libc::getpid() as usize as *mut libc::c_void;
+        libc::clone(wait, top as *mut libc::c_void, flags, parent)
+    };
+    checked(pid.into()).map(|pid| pid as i32)
+}
+
 /// Ends this process without running what was registered for its end.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: never returns, touches nothing.
@@ -79,6 +110,14 @@ pub(crate) fn reap() -> Option<i32> {
     (pid > 0).then_some(pid)
 }
 
+/// Waits until a child has ended, unless it was reaped before.
+pub(crate) fn wait_for(pid: i32) {
+    // SAFETY: no status is asked for.
+    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) } < 0
+        && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
+    {}
+}
+
 /// Blocks SIGCHLD and returns a descriptor that tells of it.
 pub(crate) fn child_signals() -> Sys<OwnedFd> {
     // SAFETY: the set is plain data, initialised by sigemptyset; the descriptor is new.
@@ -90,6 +129,13 @@ pub(crate) fn child_signals() -> Sys<OwnedFd> {
         let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         Ok(OwnedFd::from_raw_fd(checked(fd.into())? as RawFd))
     }
+}
+
+/// Faults pages in, for writing with copies of their own. Kernels that can't do it leave it undone.
+pub(crate) fn populate(range: &std::ops::Range<usize>, write: bool) {
+    let advice = if write { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+    // SAFETY: the content of no page changes.
+    unsafe { libc::madvise(range.start as *mut libc::c_void, range.len(), advice) };
 }
 
 /// What a mount may not be used for.

@@ -6,7 +6,7 @@ use protocol::spawner::Root;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
-use crate::host::{ProcessId, listen};
+use crate::host::{AgentSocket, ProcessId};
 
 /// A spawner that isolates nothing needs no privileges and no cgroups.
 fn setup(dir: &std::path::Path) -> Setup {
@@ -17,7 +17,7 @@ async fn make(launcher: &Launcher, dir: &std::path::Path, id: &str) -> Result<Ma
     use std::os::fd::AsFd;
     let own = dir.join(id);
     std::fs::create_dir_all(own.join("root")).unwrap();
-    let socket = listen(&own).unwrap();
+    let socket = AgentSocket::make(&own).unwrap().listener;
     let spec = SpawnSpec {
         id: id.into(),
         hostname: id.into(),

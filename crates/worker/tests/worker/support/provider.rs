@@ -10,6 +10,7 @@ use providers::{
     AgentStream, CreateSpec, Liveness, PreparedImage, Provider, ProviderStats, Runtime,
 };
 use tokio::sync::{Semaphore, watch};
+use types::clock::BootTime;
 use types::{EndedReason, ErrorCode, Fault, SandboxId};
 
 use super::agent::{Agent, Lie};
@@ -44,7 +45,8 @@ pub struct FakeProvider {
     pub swept_with: Mutex<Vec<SandboxId>>,
     pub probe_delay: Mutex<Duration>,
     pub cpu: Mutex<Duration>,
-    pub last_spec: Mutex<Option<CreateSpec>>,
+    /// Deadline of the last order, and whether it is tied.
+    pub last_order: Mutex<Option<(BootTime, bool)>>,
 }
 
 impl FakeProvider {
@@ -62,7 +64,7 @@ impl FakeProvider {
             swept_with: Mutex::default(),
             probe_delay: Mutex::default(),
             cpu: Mutex::default(),
-            last_spec: Mutex::default(),
+            last_order: Mutex::default(),
         })
     }
 
@@ -149,7 +151,7 @@ impl Provider for FakeProvider {
             let agent = Agent::new(spec.id.clone(), *self.lie.lock().unwrap());
             let made = Made { agent, dead: watch::Sender::new(None) };
             self.boxes.lock().unwrap().insert(spec.id.clone(), made);
-            *self.last_spec.lock().unwrap() = Some(spec.clone());
+            *self.last_order.lock().unwrap() = Some((spec.deadline, spec.tied));
             Ok(Runtime { id: spec.id, dir: spec.dir, facts: serde_json::json!({ "fake": true }) })
         })
     }

@@ -1,4 +1,5 @@
-//! A sandbox's root file system, put together on the stage and pivoted into.
+//! A sandbox's root file system, put together on the stage and pivoted into. What is the same for
+//! every sandbox is mounted beforehand, beside the place of the root, and then moved.
 //!
 //! Names are relative to the stage wherever the mount table shows them, so that what is visible
 //! inside tells nothing of the host.
@@ -9,36 +10,43 @@ use protocol::spawner::{Root, SpawnSpec, Upper};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chownat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, open_tree,
-    unmount,
+    MountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
+    mount_remount, open_tree, unmount,
 };
 use rustix::process::{Gid, Uid, chdir, pivot_root};
 
 use crate::machine::Machine;
-use crate::slots::Slot;
+use crate::namespaces::Slot;
 use crate::stage;
 use crate::step::{Failed, Outcome, Step};
 use crate::sys::{self, Sys};
 
 /// The group `tty` of every distribution; terminals belong to it.
 const TTY: u32 = 5;
-/// Shared memory, in bytes. It is memory: a small sandbox gets no more than half of its own, else
-/// filling it would leave the agent none.
+/// Shared memory, in bytes, at most.
 const SHM: u64 = 64 << 20;
 
+/// Mounts what does not depend on an order.
+pub(super) fn prepare(machine: &Machine, slot: &Slot) -> Outcome<()> {
+    chdir(stage::HERE).step("enter the stage")?;
+    mount_proc(machine)?;
+    mount_dev(machine.ids.is_some(), machine.base(slot.number))
+}
+
+/// The rest, on a stage that is prepared.
 pub(super) fn build(spec: &SpawnSpec, machine: &Machine, slot: &Slot) -> Outcome<()> {
     let Root::Overlay { layers, binds, upper } = &spec.root else {
         return Err(Failed { step: "mount its root", errno: libc::EINVAL });
     };
     let own_ids = machine.ids.is_some();
-    let base = machine.base(slot.number);
-    chdir(stage::HERE).step("enter the stage")?;
     mount_layers(slot, own_ids)?;
-    mount_upper(upper, base)?;
+    mount_upper(upper, machine.base(slot.number))?;
     mount_root(layers, own_ids).step("mount its root")?;
     let root = openat(CWD, "root", PLACE, Mode::empty()).step("open its root")?;
-    mount_proc(&root, machine)?;
-    mount_dev(&root, own_ids, base, shm_bytes(spec))?;
+    resize_shm(spec).step("limit /dev/shm")?;
+    for name in ["proc", "dev"] {
+        move_in(name, &root).step("move /proc and /dev in")?;
+    }
     for bind in binds {
         show(&root, bind, slot, own_ids)?;
     }
@@ -46,6 +54,12 @@ pub(super) fn build(spec: &SpawnSpec, machine: &Machine, slot: &Slot) -> Outcome
     pivot_root(".", ".").step("enter its root")?;
     unmount(".", UnmountFlags::DETACH).step("leave the stage")?;
     chdir("/").step("enter its root")
+}
+
+/// Moves a prepared mount, with all that is mounted on it, into the root.
+fn move_in(name: &str, root: &OwnedFd) -> Sys<()> {
+    let mount = openat(CWD, name, PLACE, Mode::empty())?;
+    sys::attach(&mount, place(root, name)?)
 }
 
 const PLACE: OFlags =
@@ -95,30 +109,28 @@ fn mount_root(layers: &[String], own_ids: bool) -> Sys<()> {
 }
 
 /// A procfs of the sandbox's own processes; what tells of the host is covered.
-fn mount_proc(root: &OwnedFd, machine: &Machine) -> Outcome<()> {
-    place(root, "proc").step("find a place for /proc")?;
+fn mount_proc(machine: &Machine) -> Outcome<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("proc", "root/proc", "proc", flags, None).step("mount /proc")?;
+    mount("proc", "proc", "proc", flags, None).step("mount /proc")?;
     let cover = || -> Sys<()> {
         for name in &machine.covered_files {
-            mount_bind("/dev/null", format!("root/proc/{name}"))?;
+            mount_bind("/dev/null", format!("proc/{name}"))?;
         }
         for name in &machine.covered_folders {
-            mount_bind("/empty", format!("root/proc/{name}"))?;
+            mount_bind("/empty", format!("proc/{name}"))?;
         }
-        let settings = clone_tree("root/proc/sys", false)?;
+        let settings = clone_tree("proc/sys", false)?;
         sys::restrict(&settings, sys::RDONLY | sys::NOSUID | sys::NODEV | sys::NOEXEC, false)?;
-        sys::attach(&settings, openat(CWD, "root/proc/sys", PLACE, Mode::empty())?)
+        sys::attach(&settings, openat(CWD, "proc/sys", PLACE, Mode::empty())?)
     };
     cover().step("cover /proc")
 }
 
 /// The prepared /dev, with terminals and shared memory of the sandbox's own.
-fn mount_dev(root: &OwnedFd, own_ids: bool, base: u32, shm: u64) -> Outcome<()> {
-    place(root, "dev").step("find a place for /dev")?;
+fn mount_dev(own_ids: bool, base: u32) -> Outcome<()> {
     match own_ids {
-        true => mount_bind("/dev", "root/dev"),
-        false => mount_bind_recursive("/dev", "root/dev"),
+        true => mount_bind("/dev", "dev"),
+        false => mount_bind_recursive("/dev", "dev"),
     }
     .step("mount /dev")?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
@@ -126,18 +138,23 @@ fn mount_dev(root: &OwnedFd, own_ids: bool, base: u32, shm: u64) -> Outcome<()> 
     if own_ids {
         options.push_str(&format!(",gid={}", base + TTY));
     }
-    mount("devpts", "root/dev/pts", "devpts", flags, text(&options)?.as_c_str())
+    mount("devpts", "dev/pts", "devpts", flags, text(&options)?.as_c_str())
         .step("mount /dev/pts")?;
-    let options = text(&format!("size={shm},nr_inodes=16k,mode=1777"))?;
-    mount("shm", "root/dev/shm", "tmpfs", flags | MountFlags::NODEV, options.as_c_str())
+    let options = text(&format!("size={SHM},nr_inodes=16k,mode=1777"))?;
+    mount("shm", "dev/shm", "tmpfs", flags | MountFlags::NODEV, options.as_c_str())
         .step("mount /dev/shm")
 }
 
-fn shm_bytes(spec: &SpawnSpec) -> u64 {
-    match spec.memory_bytes {
-        0 => SHM,
-        bytes => SHM.min(bytes / 2),
+/// Shared memory is memory: a small sandbox gets no more than half of its own, else filling it
+/// would leave the agent none.
+fn resize_shm(spec: &SpawnSpec) -> Sys<()> {
+    let half = spec.memory_bytes / 2;
+    if spec.memory_bytes == 0 || half >= SHM {
+        return Ok(());
     }
+    let options = std::ffi::CString::new(format!("size={half}")).map_err(|_| Errno::INVAL)?;
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
+    mount_remount("dev/shm", flags, options.as_c_str())
 }
 
 /// Shows a folder of the host's programs, read-only.

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use libc::sock_filter;
 
+use super::shrink::shrink;
+
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -46,9 +48,9 @@ pub(super) struct Rules {
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
-const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
+pub(super) const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+pub(super) const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+pub(super) const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
 const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const IF_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
 const IF_ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
@@ -64,7 +66,7 @@ pub(super) fn compile(rules: &Rules) -> Vec<sock_filter> {
         program.extend([branch(IF_AT_LEAST, first, 0, 1), fail(error)]);
     }
     program.extend(tree(&runs(rules)));
-    program
+    shrink(&program)
 }
 
 /// First number and verdict of each run of equal ones, from zero on.

@@ -2,6 +2,7 @@
 
 mod compile;
 mod rules;
+mod shrink;
 
 /// The program that every sandbox loads.
 pub(crate) fn program() -> Vec<libc::sock_filter> {
