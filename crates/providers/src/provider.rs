@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use types::clock::BootTime;
 use types::{EndedReason, Fault, SandboxId, SandboxSize};
 
+use crate::images::ImageStore;
+
 /// A byte stream to the agent of one sandbox.
 pub trait AgentIo: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> AgentIo for T {}
@@ -124,6 +126,11 @@ pub trait Provider: Send + Sync {
     /// Removes whatever this installation left behind that belongs to none of `known`. Returns how
     /// many sandboxes' remains it found.
     fn sweep<'a>(&'a self, known: &'a [SandboxId]) -> BoxFuture<'a, Result<usize, Fault>>;
+
+    /// The images it makes sandboxes from, if it stores them itself.
+    fn images(&self) -> Option<&ImageStore> {
+        None
+    }
 
     /// Ends what this process runs for the provider and gives back what no sandbox uses. Sandboxes
     /// live on. Afterwards nothing else is called.
