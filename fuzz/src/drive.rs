@@ -16,7 +16,8 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let target = args.first().and_then(|name| TARGETS.iter().find(|(n, _)| n == name));
     let Some(&(name, run)) = target.filter(|_| (2..=3).contains(&args.len())) else {
-        eprintln!("usage: drive frame_decoder|tar_import SECONDS|FILE [SEED]");
+        let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+        eprintln!("usage: drive {} SECONDS|FILE [SEED]", names.join("|"));
         return ExitCode::from(2);
     };
     match args[1].parse() {

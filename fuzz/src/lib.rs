@@ -1,14 +1,22 @@
 //! What must hold for any bytes: the fuzz targets, free of any fuzzer.
 
 mod frame_decoder;
+mod image_document;
+mod image_layer;
 mod tar_import;
 
 pub use frame_decoder::frame_decoder;
+pub use image_document::image_document;
+pub use image_layer::image_layer;
 pub use tar_import::tar_import;
 
 /// Panics if something does not hold.
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 2] =
-    [("frame_decoder", frame_decoder), ("tar_import", tar_import)];
+pub const TARGETS: [(&str, Target); 4] = [
+    ("frame_decoder", frame_decoder),
+    ("image_document", image_document),
+    ("image_layer", image_layer),
+    ("tar_import", tar_import),
+];

@@ -48,38 +48,48 @@ pub struct ExecLines {
 impl ExecLines {
     /// The next line; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<api::StreamLine>, Error> {
-        loop {
-            if let Some(line) = self.buffer.take_line() {
-                if line.trim_ascii().is_empty() {
-                    continue;
-                }
-                let line = serde_json::from_slice(&line);
-                return line.map(Some).map_err(|e| self.client.protocol(&e.to_string()));
-            }
-            if self.buffer.len() > MAX_LINE {
-                return Err(self.client.protocol("a line without end"));
-            }
-            let chunk = tokio::time::timeout(MAX_SILENCE, self.response.chunk())
-                .await
-                .map_err(|_| self.client.protocol("nothing, for too long, in a stream"))?;
-            match chunk.map_err(|e| self.client.failed(e))? {
-                Some(chunk) => self.buffer.push(&chunk),
-                None if self.buffer.len() == 0 => return Ok(None),
-                None => self.buffer.push(b"\n"),
-            }
-        }
+        let line = self.buffer.next_line(&self.client, &mut self.response).await?;
+        let line = line.map(|line| serde_json::from_slice(&line)).transpose();
+        line.map_err(|e| self.client.protocol(&e.to_string()))
     }
 }
 
 /// Bytes as they arrive, lines as they are complete.
 #[derive(Default)]
-struct LineBuffer {
+pub(crate) struct LineBuffer {
     bytes: BytesMut,
     /// How far the bytes are known to hold no line break.
     searched: usize,
 }
 
 impl LineBuffer {
+    /// The next line that is not blank; `None` at the end of the answer.
+    pub(crate) async fn next_line(
+        &mut self,
+        client: &Client,
+        response: &mut Response,
+    ) -> Result<Option<Bytes>, Error> {
+        loop {
+            if let Some(line) = self.take_line() {
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                return Ok(Some(line));
+            }
+            if self.len() > MAX_LINE {
+                return Err(client.protocol("a line without end"));
+            }
+            let chunk = tokio::time::timeout(MAX_SILENCE, response.chunk())
+                .await
+                .map_err(|_| client.protocol("nothing, for too long, in a stream"))?;
+            match chunk.map_err(|e| client.failed(e))? {
+                Some(chunk) => self.push(&chunk),
+                None if self.len() == 0 => return Ok(None),
+                None => self.push(b"\n"),
+            }
+        }
+    }
+
     fn push(&mut self, chunk: &[u8]) {
         self.bytes.extend_from_slice(chunk);
     }

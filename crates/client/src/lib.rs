@@ -6,10 +6,12 @@ mod client;
 mod error;
 mod exec;
 mod files;
+mod images;
 mod sandboxes;
 mod system;
 
 pub use client::{Client, Options};
 pub use error::Error;
 pub use exec::ExecLines;
+pub use images::PullLines;
 pub use types::api;

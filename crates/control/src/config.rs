@@ -13,8 +13,18 @@ pub struct ControlConfig {
     pub preview_domain: Option<String>,
     /// How long destroyed sandboxes are remembered. Zero: for ever.
     pub record_retention: Duration,
+    pub images: ImageRetention,
     /// The worker that wins a tie.
     pub local_worker: WorkerId,
+}
+
+/// Which images are kept. Zero: all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ImageRetention {
+    /// Those of which no sandbox was made for so long go.
+    pub unused_for: Duration,
+    /// The ones unused for longest go until the rest is no larger.
+    pub bytes: u64,
 }
 
 /// What a spawn gets when it does not ask, and the bounds of what it may ask. Zero: no bound.

@@ -8,6 +8,7 @@ mod background;
 mod config;
 mod control;
 mod fault;
+mod images;
 mod links;
 mod placement;
 mod providers;
@@ -18,7 +19,7 @@ mod state;
 mod workers;
 
 pub use background::TaskRun;
-pub use config::{Context, ControlConfig, Defaults};
+pub use config::{Context, ControlConfig, Defaults, ImageRetention};
 pub use control::Control;
 pub use providers::Readiness;
 pub use sandboxes::{Captured, Destroyed, ExecInput, ExecMode, SpawnInput};

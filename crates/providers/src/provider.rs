@@ -11,6 +11,7 @@ use types::clock::BootTime;
 use types::{EndedReason, Fault, SandboxId, SandboxSize};
 
 use crate::AgentSocket;
+use crate::images::ImageStore;
 
 /// A byte stream to the agent of one sandbox.
 pub trait AgentIo: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -128,6 +129,11 @@ pub trait Provider: Send + Sync {
     /// Removes whatever this installation left behind that belongs to none of `known`. Returns how
     /// many sandboxes' remains it found.
     fn sweep<'a>(&'a self, known: &'a [SandboxId]) -> BoxFuture<'a, Result<usize, Fault>>;
+
+    /// The images it makes sandboxes from, if it stores them itself.
+    fn images(&self) -> Option<&ImageStore> {
+        None
+    }
 
     /// Ends what this process runs for the provider and gives back what no sandbox uses. Sandboxes
     /// live on. Afterwards nothing else is called.

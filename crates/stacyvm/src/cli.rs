@@ -97,7 +97,7 @@ pub struct Serve {
 /// How large a sandbox is and what it is made from.
 #[derive(Args)]
 pub struct Shape {
-    /// Image: `host`, or one that was imported
+    /// Image: `host`, one that was imported, or one to be pulled
     #[arg(long)]
     pub image: Option<String>,
     /// Memory in MiB
@@ -194,21 +194,55 @@ pub struct Logs {
 
 #[derive(Subcommand)]
 pub enum Image {
-    /// Add an image from a directory or a tar archive
+    /// Fetch an image from its registry
+    Pull {
+        name: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Add an image from a directory or a tar: a root file system, or a saved image
     Import {
         path: PathBuf,
-        /// Its name, like alpine:latest; else the name of the file
+        /// Its name, like alpine:latest; else its own, or the name of the file
         #[arg(long)]
         tag: Option<String>,
+        /// Of several saved images, the one of this name
+        #[arg(long, value_name = "NAME")]
+        pick: Option<String>,
         #[command(flatten)]
         format: Format,
     },
     /// List images
     #[command(visible_alias = "list")]
     Ls(Format),
+    /// Show what is known of an image
+    Inspect {
+        name: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Give an image another name
+    Tag { name: String, tag: String },
     /// Remove an image
     #[command(visible_alias = "remove")]
     Rm { name: String },
+    /// Remove images without a name; never one that is in use
+    Prune(PruneImages),
+}
+
+#[derive(Args)]
+pub struct PruneImages {
+    /// All that no sandbox uses
+    #[arg(long)]
+    pub all: bool,
+    /// Those of which no sandbox was made for so long, like 240h
+    #[arg(long, value_name = "DURATION", value_parser = positive)]
+    pub unused_for: Option<Duration>,
+    /// The ones unused for longest, until the rest is no larger (MiB)
+    #[arg(long, value_name = "MB")]
+    pub keep: Option<u64>,
+    #[command(flatten)]
+    pub format: Format,
 }
 
 #[derive(Args)]

@@ -72,7 +72,7 @@ impl From<client::Error> for Failure {
                 "\n  set --api-key or STACYVM_API_KEY to a key of that server"
             }
             client::Error::Api { code, .. } if code == "IMAGE_NOT_FOUND" => {
-                "\n  `stacyvm image ls` lists what is there, `stacyvm image import` adds one"
+                "\n  `stacyvm image ls` lists what is there, `stacyvm image pull` and `import` add one"
             }
             client::Error::Api { status: 404, .. } => {
                 "\n  `stacyvm list` shows the sandboxes that are there"

@@ -50,6 +50,13 @@ pub const ALL: &[&str] = &[
     "images.unpacked",
     "images.layer_placed",
     "images.manifest_placed",
+    // An image of several layers is brought in, from here or from a registry.
+    "pull.resolved",
+    "pull.unpacked",
+    "pull.placed",
+    "pull.layers",
+    "pull.recorded",
+    "pull.named",
 ];
 
 /// Ends the process at once, as kill -9 would, if the variable `STACYVM_FAILPOINT` names this

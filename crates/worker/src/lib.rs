@@ -11,6 +11,7 @@ mod files;
 mod folder;
 mod guest;
 mod heartbeat;
+mod images;
 mod journal;
 mod link;
 mod lock;

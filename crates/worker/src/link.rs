@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use protocol::worker::{
-    BoxFuture, ExecOrder, ExecStream, FileOp, FileReply, LeaseToken, ProviderReport, SandboxFact,
-    SpawnOrder, Spawned, StatsReport, WorkerLink,
+    BoxFuture, ExecOrder, ExecStream, FileOp, FileReply, ImageOp, ImageReply, LeaseToken,
+    ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport, WorkerLink,
 };
 use types::{EndedReason, Fault, SandboxId, Timestamp};
 
@@ -76,5 +76,9 @@ impl WorkerLink for Worker {
 
     fn providers(&self, fresh: bool) -> BoxFuture<'_, Result<Vec<ProviderReport>, Fault>> {
         Box::pin(async move { Ok(self.core.provider_reports(fresh).await) })
+    }
+
+    fn images(&self, op: ImageOp) -> BoxFuture<'_, Result<ImageReply, Fault>> {
+        Box::pin(self.core.images(op))
     }
 }

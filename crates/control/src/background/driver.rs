@@ -119,6 +119,8 @@ async fn run_once(inner: &Arc<Inner>, task: Task) -> Next {
 async fn woken(inner: &Inner, task: Task) {
     match task {
         Task::Drive => inner.background.drive.notified().await,
-        Task::Reap | Task::Purge | Task::Reconcile | Task::Watch => std::future::pending().await,
+        Task::Reap | Task::Purge | Task::Reconcile | Task::Watch | Task::Tidy => {
+            std::future::pending().await
+        }
     }
 }

@@ -4,10 +4,14 @@
 //! implementation in this process and, later, one over RPC; neither side can tell which.
 
 mod control_link;
+mod images;
 mod order;
 mod worker_link;
 
 pub use control_link::{ControlLink, Heartbeat, SandboxEnded};
+pub use images::{
+    ImageInfo, ImageOp, ImageReply, Prune, Pruned, PullEvent, PullProgress, PullStream,
+};
 pub use order::{
     ByteStream, Bytes, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply,
     LeaseToken, OutputStream, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport,

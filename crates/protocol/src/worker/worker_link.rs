@@ -7,13 +7,13 @@ use std::time::Duration;
 use types::{EndedReason, Fault, SandboxId, Timestamp};
 
 use super::{
-    ExecOrder, ExecStream, FileOp, FileReply, LeaseToken, ProviderReport, SandboxFact, SpawnOrder,
-    Spawned, StatsReport,
+    ExecOrder, ExecStream, FileOp, FileReply, ImageOp, ImageReply, LeaseToken, ProviderReport,
+    SandboxFact, SpawnOrder, Spawned, StatsReport,
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// One worker, near or far. Attach, stdin, signal, pty, tunnel and images join with their issues.
+/// One worker, near or far. Attach, stdin, signal, pty and tunnel join with their issues.
 ///
 /// Every call may be repeated: spawn of a sandbox that exists under the same generation answers as
 /// the first did, destroy of one that is gone succeeds. Dropping a future of `spawn`, `destroy` or
@@ -57,4 +57,7 @@ pub trait WorkerLink: Send + Sync {
 
     /// The providers it has; `fresh` asks them now, else what was last seen.
     fn providers(&self, fresh: bool) -> BoxFuture<'_, Result<Vec<ProviderReport>, Fault>>;
+
+    /// The images it stores: `NotFound` if it stores none.
+    fn images(&self, op: ImageOp) -> BoxFuture<'_, Result<ImageReply, Fault>>;
 }

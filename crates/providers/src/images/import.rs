@@ -1,4 +1,5 @@
-//! Importing a directory or a tar: unpack aside, then let it appear.
+//! Importing what lies on this machine: a root file system, unpacked aside and then let appear; or
+//! a saved image of several layers, in whatever form.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -6,8 +7,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio_util::sync::CancellationToken;
 use types::{Fault, failpoint};
 
 use super::directory;
@@ -28,55 +29,85 @@ pub struct Progress {
 }
 
 /// How often progress is told.
-const STEP: u64 = 4 << 20;
+pub(super) const STEP: u64 = 4 << 20;
 
 impl ImageStore {
-    /// Makes an image of a directory or of a tar (plain or gzip) on this machine. The same content
-    /// again is found to be there, and only named. When the future is dropped, the work stops and
-    /// leaves nothing.
+    /// Makes an image of a directory or a tar (plain, gzip or zstd) on this machine: a root file
+    /// system, an OCI layout, or what `docker save` wrote. The same content again is found to be
+    /// there, and only named. When the future is dropped, the work stops and leaves nothing.
     pub async fn import(
         &self,
         source: &Path,
         tag: Option<&str>,
-        progress: impl Fn(Progress) + Send + 'static,
+        progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<ImageInfo, Fault> {
-        let tag = tag.map(ImageName::parse_tag).transpose()?;
-        let stop = StopOnDrop(Arc::new(AtomicBool::new(false)));
+        let naming = Naming { tag: tag.map(str::to_owned), ..Naming::default() };
+        self.import_as(source, naming, progress).await
+    }
+
+    /// The same, with a say in its names.
+    pub async fn import_as(
+        &self,
+        source: &Path,
+        naming: Naming,
+        progress: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<ImageInfo, Fault> {
+        let parse = |tag: Option<String>| tag.as_deref().map(ImageName::parse_tag).transpose();
+        let stop = CancellationToken::new();
+        let _stop_on_drop = stop.clone().drop_guard();
         let job = Job {
             store: self.clone(),
             source: source.to_owned(),
-            tag,
-            stop: Arc::clone(&stop.0),
-            progress: Box::new(progress),
+            tag: parse(naming.tag)?,
+            otherwise: naming.otherwise,
+            pick: naming.pick,
+            stop,
+            progress: Arc::new(progress),
         };
         self.blocking(move |_| job.run()).await
     }
 }
 
-struct StopOnDrop(Arc<AtomicBool>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+/// What an imported image is to be called.
+#[derive(Debug, Clone, Default)]
+pub struct Naming {
+    /// This, whatever it was called before.
+    pub tag: Option<String>,
+    /// This, if it has no tag and brings no name of its own.
+    pub otherwise: Option<String>,
+    /// Of several images in one archive, the one of this name.
+    pub pick: Option<String>,
 }
 
-struct Job {
-    store: ImageStore,
+pub(super) type Telling = Arc<dyn Fn(Progress) + Send + Sync>;
+
+pub(super) struct Job {
+    pub store: ImageStore,
     source: PathBuf,
-    tag: Option<String>,
-    stop: Arc<AtomicBool>,
-    progress: Box<dyn Fn(Progress) + Send>,
+    pub tag: Option<String>,
+    pub otherwise: Option<String>,
+    pub pick: Option<String>,
+    pub stop: CancellationToken,
+    pub progress: Telling,
 }
 
-enum Source {
+pub(super) enum Source {
     Directory(OwnedFd),
     Archive(File),
 }
 
 impl Job {
-    fn run(self) -> Result<ImageInfo, Fault> {
+    fn run(mut self) -> Result<ImageInfo, Fault> {
         let (source, meta) = self.open()?;
+        if let Some(info) = self.saved(&source, meta.len())? {
+            return Ok(info);
+        }
+        if self.pick.is_some() {
+            return Err(Fault::bad_request("it is a root file system: there is nothing to pick"));
+        }
+        if self.tag.is_none() {
+            self.tag = self.otherwise.as_deref().map(ImageName::parse_tag).transpose()?;
+        }
         // What the same thing looked like last time. If it matches, the id alone is taken first.
         let hint = match &source {
             Source::Directory(_) => format!("directory {}:{}", meta.dev(), meta.ino()),
@@ -96,11 +127,11 @@ impl Job {
         publish(&self.store, &staging, unpacked, self.tag.as_deref(), hint)
     }
 
-    fn root(&self) -> &Root {
+    pub(super) fn root(&self) -> &Root {
         self.store.root()
     }
 
-    fn options(&self) -> &Options {
+    pub(super) fn options(&self) -> &Options {
         self.store.options()
     }
 
@@ -169,20 +200,20 @@ impl Job {
                 told = bytes + STEP;
                 (self.progress)(Progress { bytes, total_bytes: None });
             }
-            if self.stop.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
+            if self.stop.is_cancelled() { Err(stopped()) } else { Ok(()) }
         };
         directory::walk(dir, not_this, &self.options().limits, tree, &mut tick)
     }
 
     /// The file from its start.
-    fn watched<'a>(&'a self, file: &'a File, total: u64) -> Result<Watched<'a>, Fault> {
+    pub(super) fn watched<'a>(&'a self, file: &'a File, total: u64) -> Result<Watched<'a>, Fault> {
         io::Seek::rewind(&mut &*file).map_err(io("reading the archive failed"))?;
         Ok(Watched { file, job: self, bytes: 0, told: 0, total })
     }
 }
 
 /// Tells of progress, and stops when nobody waits any more.
-struct Watched<'a> {
+pub(super) struct Watched<'a> {
     file: &'a File,
     job: &'a Job,
     bytes: u64,
@@ -192,7 +223,7 @@ struct Watched<'a> {
 
 impl Read for Watched<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.job.stop.load(Ordering::Relaxed) {
+        if self.job.stop.is_cancelled() {
             return Err(io::Error::other(stopped()));
         }
         let n = self.file.read(buf)?;
@@ -205,7 +236,7 @@ impl Read for Watched<'_> {
     }
 }
 
-fn stopped() -> Fault {
+pub(super) fn stopped() -> Fault {
     Fault::unavailable("the import was given up")
 }
 
@@ -239,7 +270,7 @@ fn publish(
     staging.place_file(&bytes, &root.manifests().join(format!("{digest}.json")))?;
     failpoint::hit("images.manifest_placed");
     name(root, staging, &digest, tag)?;
-    let mut info = manifest.info(store.names_of(&digest)?);
+    let mut info = store.info(&manifest)?;
     info.existed = existed;
     info.notes = notes;
     Ok(info)
@@ -261,7 +292,7 @@ fn publish_known(
     };
     let digest = manifest.digest();
     name(root, &staging, &digest, tag)?;
-    let mut info = manifest.info(store.names_of(&digest)?);
+    let mut info = store.info(manifest)?;
     info.existed = true;
     Ok(Some(info))
 }

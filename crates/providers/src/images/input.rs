@@ -14,9 +14,14 @@ use super::limits::Limits;
 /// Large enough that a system call costs nothing beside the hash.
 const BUFFER: usize = 128 << 10;
 
+/// How zstd's first frame begins, and, with any low half byte, a frame that is to be skipped.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const ZSTD_SKIPPED: [u8; 3] = [0x2a, 0x4d, 0x18];
+/// A frame of zstd may ask for this much memory (as a power of two), no more.
+const ZSTD_WINDOW: u32 = 27;
+
 /// Begins of compressed files that we can't read, and what undoes them.
-const OTHERS: [(&[u8], &str, &str); 4] = [
-    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd", "zstd -d"),
+const OTHERS: [(&[u8], &str, &str); 3] = [
     (b"BZh", "bzip2", "bunzip2"),
     (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz", "xz -d"),
     (b"PK\x03\x04", "zip", "unzip"),
@@ -32,6 +37,7 @@ type Source<R> = BufReader<Counted<Chain<Cursor<Vec<u8>>, R>>>;
 enum Decoded<R: Read> {
     Plain(Source<R>),
     Gzip(Box<MultiGzDecoder<Source<R>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, Source<R>>>),
 }
 
 /// Counts what the compressed side gave, to know by how much it grows.
@@ -46,34 +52,54 @@ struct Measured<R: Read> {
     given: u64,
     hash: Sha256,
     limits: Limits,
+    /// What all archives of one image gave so far.
+    spent: Arc<AtomicU64>,
 }
 
 impl<R: Read> ArchiveInput<R> {
     /// Looks at the first bytes to see which compression it has.
-    pub(super) fn open(mut archive: R, limits: &Limits) -> Result<Self, Fault> {
+    pub(super) fn open(archive: R, limits: &Limits) -> Result<Self, Fault> {
+        Self::open_one_of(archive, limits, Arc::default())
+    }
+
+    /// The same for one of several, whose bytes together `spent` counts against the limit.
+    pub(super) fn open_one_of(
+        mut archive: R,
+        limits: &Limits,
+        spent: Arc<AtomicU64>,
+    ) -> Result<Self, Fault> {
         let mut head = Vec::with_capacity(8);
         archive.by_ref().take(8).read_to_end(&mut head).map_err(reading)?;
         for (magic, name, undo) in OTHERS {
             if head.starts_with(magic) {
                 return Err(Fault::bad_request(format!(
                     "this is compressed with {name}, which can't be read; undo it first (`{undo}`) \
-                     or use gzip"
+                     or use gzip or zstd"
                 )));
             }
         }
-        let gzip = head.starts_with(&[0x1f, 0x8b]);
+        let (gzip, zstd) = (is_gzip(&head), is_zstd(&head));
         let taken = Arc::new(AtomicU64::new(0));
         let counted =
             Counted { inner: Cursor::new(head).chain(archive), count: Arc::clone(&taken) };
         let source = BufReader::with_capacity(BUFFER, counted);
         let inner = if gzip {
             Decoded::Gzip(Box::new(MultiGzDecoder::new(source)))
+        } else if zstd {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(source).map_err(reading)?;
+            decoder.window_log_max(ZSTD_WINDOW).map_err(reading)?;
+            Decoded::Zstd(Box::new(decoder))
         } else {
             Decoded::Plain(source)
         };
         let measured =
-            Measured { inner, taken, given: 0, hash: Sha256::new(), limits: limits.clone() };
+            Measured { inner, taken, given: 0, hash: Sha256::new(), limits: limits.clone(), spent };
         Ok(Self { reader: BufReader::with_capacity(BUFFER, measured) })
+    }
+
+    /// Whether a file that begins like that would be decompressed.
+    pub(super) fn is_compressed(head: &[u8]) -> bool {
+        is_gzip(head) || is_zstd(head)
     }
 
     /// sha256 of all that was read, 64 hex digits.
@@ -111,11 +137,13 @@ impl<R: Read> Read for Measured<R> {
         let n = match &mut self.inner {
             Decoded::Plain(source) => source.read(buf),
             Decoded::Gzip(decoder) => decoder.read(buf),
+            Decoded::Zstd(decoder) => decoder.read(buf).map_err(undecodable),
         }?;
         self.hash.update(&buf[..n]);
         self.given += n as u64;
         let limits = &self.limits;
-        if self.given > limits.total_bytes {
+        let spent = self.spent.fetch_add(n as u64, Ordering::Relaxed) + n as u64;
+        if spent > limits.total_bytes {
             return Err(io::Error::other(Fault::bad_request(format!(
                 "the archive unpacks to more than {} MiB, the most an image may hold",
                 limits.total_bytes >> 20
@@ -129,5 +157,23 @@ impl<R: Read> Read for Measured<R> {
             ))));
         }
         Ok(n)
+    }
+}
+
+fn is_gzip(head: &[u8]) -> bool {
+    head.starts_with(&[0x1f, 0x8b])
+}
+
+fn is_zstd(head: &[u8]) -> bool {
+    let skipped = head.get(1..4) == Some(&ZSTD_SKIPPED[..]) && head[0] & 0xf0 == 0x50;
+    skipped || head.starts_with(&ZSTD)
+}
+
+/// zstd's own complaints come as errors of no kind.
+fn undecodable(e: io::Error) -> io::Error {
+    match e.downcast::<Fault>() {
+        Ok(fault) => io::Error::other(fault),
+        Err(e) if e.kind() == io::ErrorKind::Other => io::Error::new(io::ErrorKind::InvalidData, e),
+        Err(e) => e,
     }
 }

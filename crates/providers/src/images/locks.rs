@@ -17,12 +17,27 @@ use super::root::Root;
 /// longer is stopped, not busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(5);
+/// Making a layer takes longer.
+const MAKING_STEP: Duration = Duration::from_millis(25);
 
 /// The store, held still until this is dropped.
 pub(super) struct StoreLock(#[allow(dead_code)] File);
 
 /// A layer that stays until this is dropped.
 pub(super) struct LayerLock(#[allow(dead_code)] File);
+
+/// The right to make a layer; others who want it wait.
+pub(super) struct MakingLock {
+    path: std::path::PathBuf,
+    _file: File,
+}
+
+impl Drop for MakingLock {
+    fn drop(&mut self) {
+        // Unlinked while it is held: who waits for it sees that, and takes a new one.
+        let _ = fs::remove_file(&self.path);
+    }
+}
 
 /// Keeps the layers of an image from being removed. Take it before they are mounted; once they are,
 /// the mount itself keeps them. Costs no descriptor while another hold on the same layer lives.
@@ -84,6 +99,29 @@ impl Root {
         held.retain(|_, weak| weak.strong_count() > 0);
         held.insert(short.to_owned(), Arc::downgrade(&lock));
         Ok(lock)
+    }
+
+    /// Waits for the right to make a layer, as long as others make it; `None` once given up.
+    pub(super) fn lock_making(
+        &self,
+        short: &str,
+        given_up: impl Fn() -> bool,
+    ) -> Result<Option<MakingLock>, Fault> {
+        let failed = "locking a layer of the image failed";
+        let path = self.making().join(short);
+        loop {
+            let open = File::options().write(true).create(true).truncate(false).open(&path);
+            let file = open.map_err(io(failed))?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if file.metadata().map_err(io(failed))?.nlink() > 0 => {
+                    return Ok(Some(MakingLock { path, _file: file }));
+                }
+                Ok(()) | Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) if given_up() => return Ok(None),
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(MAKING_STEP),
+                Err(e) => return Err(io(failed)(e.into())),
+            }
+        }
     }
 
     fn lock_layer(&self, short: &str) -> Result<LayerLock, Fault> {

@@ -55,6 +55,16 @@ impl Manifest {
         Self { schema: SCHEMA, config: Config::default(), layers: vec![layer], created, source }
     }
 
+    /// An image of several layers, topmost first.
+    pub(super) fn of_layers(
+        config: Config,
+        layers: Vec<Layer>,
+        created: Timestamp,
+        source: String,
+    ) -> Self {
+        Self { schema: SCHEMA, config, layers, created, source: Some(source) }
+    }
+
     /// What the image is, however and whenever it came here.
     pub(super) fn digest(&self) -> String {
         let ids: Vec<&str> = self.layers.iter().map(|l| l.id.as_str()).collect();
@@ -77,39 +87,26 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
-    pub(super) fn info(&self, names: Vec<String>) -> ImageInfo {
+    pub(super) fn info(&self, names: Vec<String>, known_as: Vec<String>) -> ImageInfo {
         ImageInfo {
             names,
             digest: format!("sha256:{}", self.digest()),
+            known_as,
             size_bytes: self.layers.iter().map(|l| l.size_bytes).sum(),
             entries: self.layers.iter().map(|l| l.entries).sum(),
             layers: self.layers.iter().map(Layer::short).collect(),
             created: self.created,
+            last_used: self.created,
+            env: self.config.env.clone(),
+            workdir: self.config.workdir.clone(),
+            user: self.config.user.clone(),
             existed: false,
             notes: Vec::new(),
         }
     }
 }
 
-/// A stored image, for people.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ImageInfo {
-    /// Sorted. Empty if every name it had means another image by now.
-    pub names: Vec<String>,
-    /// `sha256:` and 64 hex digits; a name of its own.
-    pub digest: String,
-    /// Content of its files.
-    pub size_bytes: u64,
-    /// Files, directories and links.
-    pub entries: u64,
-    /// Its folders in the store, topmost first.
-    pub layers: Vec<String>,
-    pub created: Timestamp,
-    /// After an import: the content was here already.
-    pub existed: bool,
-    /// After an import: what was left out or changed.
-    pub notes: Vec<String>,
-}
+pub use protocol::worker::ImageInfo;
 
 /// The folder name of a layer: 100 bits of its id. Short, since an overlay's options name many.
 pub(super) fn short(id: &str) -> String {

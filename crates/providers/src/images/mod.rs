@@ -20,28 +20,40 @@
 //! process) and the mount tables of running processes (a sandbox's overlay names its layers there
 //! for as long as it lives, whoever made it). Nothing is recorded per sandbox, so nothing can leak.
 //!
-//! Pulling from registries is not here yet; it will add layers through the same doors.
+//! An image of several layers has a tree for each, with whiteouts as an overlay wants them; each is
+//! unpacked once, whoever wants it (`making/<short>` is locked meanwhile).
 
 mod builtin;
 mod directory;
 mod fault;
 mod import;
+mod import_saved;
 mod input;
+mod install;
 mod limits;
 mod locks;
 mod manifest;
 mod mounted;
+mod naming;
+pub mod oci;
+mod prune;
+mod publish;
+mod pull;
 mod reference;
+mod registry;
 mod remove;
 mod root;
+mod sealed;
 mod store;
 mod sweep;
 mod unpack;
 
-pub use import::Progress;
+pub use import::{Naming, Progress};
 pub use limits::Limits;
 pub use locks::Hold;
-pub use manifest::ImageInfo;
+pub use protocol::worker::{ImageInfo, Prune, Pruned, PullEvent, PullProgress};
+pub use pull::Pull;
 pub use reference::ImageName;
-pub use store::{ImageStore, Options};
-pub use unpack::{Unpacked, unpack_archive};
+pub use registry::{Patience, Registry, check_registries};
+pub use store::{ImageStore, Options, PullPolicy};
+pub use unpack::{Unpacked, unpack_above, unpack_archive};

@@ -11,8 +11,31 @@ use std::fs;
 /// look, or whose table we may not read, is passed over: it is not one of ours.
 pub(super) fn mounted(layers: &[String]) -> HashSet<String> {
     let mut found = HashSet::new();
+    overlays(|line| {
+        found.extend(layers.iter().filter(|short| line.contains(short.as_str())).cloned());
+    });
+    found
+}
+
+/// Whether an overlay of some running process shows exactly these layers, topmost first, over the
+/// base: then a sandbox was made of this image, and not of another with the same layers and more.
+pub(super) fn shown_whole(layers: &[String]) -> bool {
+    let mut found = false;
+    overlays(|line| {
+        let lower = line.split([' ', ',']).find_map(|option| option.strip_prefix("lowerdir="));
+        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let mut shown: Vec<String> =
+            lower.into_iter().flat_map(|l| l.split(':')).map(name).collect();
+        shown.pop();
+        found |= !layers.is_empty() && shown == layers;
+    });
+    found
+}
+
+/// Looks at each overlay of each running process.
+fn overlays(mut look: impl FnMut(&str)) {
     let mut seen = HashSet::new();
-    let Ok(processes) = fs::read_dir("/proc") else { return found };
+    let Ok(processes) = fs::read_dir("/proc") else { return };
     for process in processes.flatten() {
         if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             continue;
@@ -24,9 +47,6 @@ pub(super) fn mounted(layers: &[String]) -> HashSet<String> {
         }
         let Ok(table) = fs::read(path.join("mountinfo")) else { continue };
         let table = String::from_utf8_lossy(&table);
-        for line in table.lines().filter(|line| line.contains(" - overlay ")) {
-            found.extend(layers.iter().filter(|short| line.contains(short.as_str())).cloned());
-        }
+        table.lines().filter(|line| line.contains(" - overlay ")).for_each(&mut look);
     }
-    found
 }

@@ -67,9 +67,37 @@ impl fmt::Display for ImageName {
     }
 }
 
+/// The registry of a name in its one form (none: Docker Hub), and what it calls the repository.
+pub(super) fn registry_of(name: &str) -> (Option<&str>, String) {
+    let path = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => path,
+        _ => name,
+    };
+    match path.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+            (Some(first), rest.to_owned())
+        }
+        Some(_) => (None, path.to_owned()),
+        None => (None, format!("library/{path}")),
+    }
+}
+
+/// The tag of a name in its one form.
+pub(super) fn tag_of(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((_, tag)) if !tag.contains('/') => tag,
+        _ => "latest",
+    }
+}
+
 /// The file under `refs/` that stands for a name. One to one: a name holds no `+`.
 pub(super) fn ref_file(name: &str) -> String {
     name.replace('/', "+")
+}
+
+/// The file under `refs/` that stands for a digest in registries. No name begins like that.
+pub(super) fn digest_file(hex: &str) -> String {
+    format!("@{hex}")
 }
 
 /// The name that a file under `refs/` stands for.
@@ -194,6 +222,20 @@ mod tests {
             (&format!("sha256:{hex}"), format!("sha256:{hex}")),
         ] {
             assert_eq!(form(written).as_deref(), Some(meant.as_str()), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_name_says_where_it_is_pulled_from() {
+        for (name, registry, repository, tag) in [
+            ("alpine:latest", None, "library/alpine", "latest"),
+            ("org/app:1", None, "org/app", "1"),
+            ("ghcr.io/org/app:v2", Some("ghcr.io"), "org/app", "v2"),
+            ("localhost:5000/a:x", Some("localhost:5000"), "a", "x"),
+            ("localhost:5000/a", Some("localhost:5000"), "a", "latest"),
+        ] {
+            assert_eq!(registry_of(name), (registry, repository.to_owned()), "{name}");
+            assert_eq!(tag_of(name), tag, "{name}");
         }
     }
 

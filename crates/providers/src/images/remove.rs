@@ -7,10 +7,10 @@ use types::{ErrorCode, Fault};
 use super::fault::{io, shown};
 use super::locks::LayerLock;
 use super::manifest::Manifest;
-use super::mounted::mounted;
-use super::reference::{ImageName, ref_file};
+use super::mounted::{mounted, shown_whole};
+use super::reference::{ImageName, digest_file, ref_file};
 use super::root::Root;
-use super::store::{ImageStore, read_ref};
+use super::store::{ImageStore, read_file, read_ref};
 
 /// Fewer hex digits of a digest than this name nothing.
 const FEWEST_DIGITS: usize = 8;
@@ -23,7 +23,7 @@ impl ImageStore {
         self.blocking(move |store| store.remove_now(&name)).await
     }
 
-    fn remove_now(&self, text: &str) -> Result<(), Fault> {
+    pub(super) fn remove_now(&self, text: &str) -> Result<(), Fault> {
         let root = self.root();
         let staging = root.stage()?;
         // The lock goes first, the removed trees only then: they may take a while.
@@ -36,7 +36,7 @@ impl ImageStore {
             return unname(root, name);
         }
         let layers = self.own_layers(&digest)?;
-        let locks = unused(root, &layers)?.ok_or_else(|| {
+        let locks = self.locks_to_remove(&digest, &layers)?.ok_or_else(|| {
             let image = name.as_deref().or(names.first().map(String::as_str)).unwrap_or(text);
             Fault::new(
                 ErrorCode::Conflict,
@@ -44,8 +44,8 @@ impl ImageStore {
             )
         })?;
         let failed = io("removing the image failed");
-        for name in &names {
-            unname(root, name)?;
+        for file in self.refs_to(&digest)? {
+            fs::remove_file(root.refs().join(file)).map_err(&failed)?;
         }
         fs::remove_file(root.manifests().join(format!("{digest}.json"))).map_err(&failed)?;
         for short in &layers {
@@ -56,8 +56,24 @@ impl ImageStore {
         Ok(())
     }
 
+    /// The locks of an image's own layers; `None` if a sandbox uses it.
+    fn locks_to_remove(
+        &self,
+        digest: &str,
+        own: &[String],
+    ) -> Result<Option<Vec<LayerLock>>, Fault> {
+        let root = self.root();
+        let all = Manifest::read(root, digest)?.map(|manifest| manifest.layers);
+        let all: Vec<String> = all.iter().flatten().map(super::manifest::Layer::short).collect();
+        match unused(root, own)? {
+            // Layers that others have as well stay; yet it may be this image that is shown.
+            Some(_) if all.len() > own.len() && shown_whole(&all) => Ok(None),
+            locks => Ok(locks),
+        }
+    }
+
     /// The digest that is meant, and the name if it was one.
-    fn find(&self, text: &str) -> Result<(String, Option<String>), Fault> {
+    pub(super) fn find(&self, text: &str) -> Result<(String, Option<String>), Fault> {
         let root = self.root();
         let wanted = ImageName::parse(text);
         if let Ok(ImageName::Host) = wanted {
@@ -73,6 +89,9 @@ impl ImageStore {
             _ => text.strip_prefix("sha256:").unwrap_or(text),
         };
         let digits = hex.len() >= FEWEST_DIGITS && hex.bytes().all(|b| b.is_ascii_hexdigit());
+        if let Some(digest) = read_file(&root.refs().join(digest_file(hex)))? {
+            return Ok((digest, None));
+        }
         let mut found = self.digests()?.into_iter().filter(|d| digits && d.starts_with(hex));
         match (found.next(), found.next()) {
             (Some(digest), None) => Ok((digest, None)),

@@ -32,7 +32,7 @@ impl Root {
         if meta.mode() & 0o777 != 0o700 {
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).map_err(&failed)?;
         }
-        for part in ["layers", "locks", "manifests", "refs", "tmp"] {
+        for part in ["layers", "locks", "making", "manifests", "refs", "tmp"] {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -56,6 +56,11 @@ impl Root {
 
     pub(super) fn layer_lock(&self, short: &str) -> PathBuf {
         self.dir.join("locks").join(short)
+    }
+
+    /// Locks of layers that somebody is making.
+    pub(super) fn making(&self) -> PathBuf {
+        self.dir.join("making")
     }
 
     pub(super) fn manifests(&self) -> PathBuf {
@@ -113,6 +118,17 @@ impl Staging {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(io(failed))?;
         let fd = open_dir(&path).map_err(errno(failed))?;
         Ok((path, fd))
+    }
+
+    /// A file to work with, empty.
+    pub(super) fn scratch(&self) -> Result<File, Fault> {
+        let path = self.dir.join("scratch");
+        File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(io("making room in the image store failed"))
     }
 
     /// Takes a folder in, to be removed with this.

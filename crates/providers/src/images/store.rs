@@ -4,17 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use types::clock::{SharedClock, SystemClock};
-use types::{ErrorCode, Fault};
+use types::{ErrorCode, Fault, Timestamp};
 
 use super::builtin::Builtin;
 use super::fault::io as store_io;
 use super::limits::Limits;
 use super::locks::Hold;
 use super::manifest::{ImageInfo, Layer, Manifest, short};
-use super::reference::{ImageName, ref_file, ref_name};
+use super::pull::Pulls;
+use super::reference::{ImageName, digest_file, ref_file, ref_name};
+use super::registry::{Patience, Policy, Registry};
 use super::root::{Root, Staging, names_in};
 use crate::PreparedImage;
 
@@ -22,6 +26,8 @@ use crate::PreparedImage;
 const MOST_KNOWN: usize = 1024;
 /// One alias may name another, but not for ever.
 const MOST_ALIASES_DEEP: usize = 8;
+/// That an image is in use is written down this often at most, in nanoseconds: 60 s.
+const USE_NOTED: u64 = 60_000_000_000;
 
 /// What a store is opened with, beside its place.
 #[derive(Clone)]
@@ -30,11 +36,36 @@ pub struct Options {
     pub limits: Limits,
     /// The machine that the image `host` shows.
     pub host: PathBuf,
+    /// When a sandbox's image is looked for at a registry.
+    pub pull: PullPolicy,
+    /// Where we may connect; empty: any public registry.
+    pub registries: Vec<Registry>,
+    /// Docker's own file, for what opens registries.
+    pub docker_config: Option<PathBuf>,
+    pub patience: Patience,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// What is not here.
+    Missing,
+    #[default]
+    Never,
+    /// Each time, since a name may mean another image by now.
+    Always,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), limits: Limits::default(), host: PathBuf::from("/") }
+        Self {
+            clock: Arc::new(SystemClock),
+            limits: Limits::default(),
+            host: PathBuf::from("/"),
+            pull: PullPolicy::default(),
+            registries: Vec::new(),
+            docker_config: None,
+            patience: Patience::default(),
+        }
     }
 }
 
@@ -52,6 +83,8 @@ pub(super) struct Inner {
     meanings: BTreeMap<ImageName, ImageName>,
     builtin: Builtin,
     known: Mutex<HashMap<String, Known>>,
+    registries: Policy,
+    pulls: Pulls,
 }
 
 /// A name resolved before, and what has to be as it was for that to hold.
@@ -63,6 +96,8 @@ enum Known {
         says: PathBuf,
         said: Option<String>,
         image: Arc<PreparedImage>,
+        /// When that it is in use was last written down: boot time.
+        noted: Arc<AtomicU64>,
     },
 }
 
@@ -80,20 +115,49 @@ impl ImageStore {
         let meanings = meanings(&aliases)?;
         let root = Root::open(dir)?;
         let builtin = Builtin::open(&root)?;
-        let known = Mutex::default();
-        let store = Self(Arc::new(Inner { root, options, aliases, meanings, builtin, known }));
+        let (known, pulls) = (Mutex::default(), Pulls::default());
+        let registries = Policy::new(&options.registries)?;
+        let inner = Inner { root, options, aliases, meanings, builtin, known, registries, pulls };
+        let store = Self(Arc::new(inner));
         store.sweep_aside();
         Ok(store)
     }
 
-    /// Resolves a name to an image that can be used at once. Cheap for a name asked before: one
-    /// small file is read again, to see that the name still means the same.
+    /// Resolves a name to an image that can be used at once, and pulls it first if that is wanted.
+    /// Cheap for a name asked before: one small file is read again, to see that the name still
+    /// means the same.
     pub async fn prepare(&self, name: &str) -> Result<PreparedImage, Fault> {
-        if let Some(image) = self.prepared_before(name) {
+        let policy = self.options().pull;
+        if policy != PullPolicy::Always
+            && let Some(image) = self.prepared_before(name)
+        {
             return Ok(image);
         }
-        let name = name.to_owned();
-        self.blocking(move |store| store.prepare_now(&name)).await
+        let (asked, meant) = self.meant(name)?;
+        // A digest means the same for ever.
+        let moves = matches!(&meant, ImageName::Reference { digest: None, .. });
+        if policy == PullPolicy::Always && moves {
+            self.pull_for_use(meant.clone(), missing(&asked, &meant)).await?;
+        }
+        let resolve = |name: String| self.blocking(move |store| store.prepare_now(&name));
+        match resolve(name.to_owned()).await {
+            Err(fault)
+                if fault.code == ErrorCode::ImageNotFound
+                    && policy != PullPolicy::Never
+                    && matches!(meant, ImageName::Reference { .. }) =>
+            {
+                self.pull_for_use(meant, fault).await?;
+                resolve(name.to_owned()).await
+            }
+            other => other,
+        }
+    }
+
+    /// A name as it was asked for and, aliases followed, as it is meant.
+    fn meant(&self, name: &str) -> Result<(ImageName, ImageName), Fault> {
+        let asked = ImageName::parse(name)?;
+        let meant = self.0.meanings.get(&asked).unwrap_or(&asked).clone();
+        Ok((asked, meant))
     }
 
     /// Keeps the image's layers from being removed until they are mounted. While another hold on
@@ -114,7 +178,7 @@ impl ImageStore {
             let _lock = store.root().lock_shared()?;
             let mut images = Vec::new();
             for manifest in store.manifests()? {
-                images.push(manifest.info(store.names_of(&manifest.digest())?));
+                images.push(store.info(&manifest)?);
             }
             images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.names.cmp(&b.names)));
             Ok(images)
@@ -133,6 +197,14 @@ impl ImageStore {
 
     pub(super) fn options(&self) -> &Options {
         &self.0.options
+    }
+
+    pub(super) fn registries(&self) -> &Policy {
+        &self.0.registries
+    }
+
+    pub(super) fn pulls(&self) -> &Pulls {
+        &self.0.pulls
     }
 
     /// Does work that blocks, where it may.
@@ -156,34 +228,53 @@ impl ImageStore {
         };
         match known {
             Known::Host => self.0.builtin.host_if_fresh(self.options()),
-            Known::Stored { says, said: Some(said), image } => {
-                let now = fs::read(says).ok()?;
-                (now == said.as_bytes()).then(|| PreparedImage::clone(&image))
-            }
-            Known::Stored { says, said: None, image } => {
-                says.exists().then(|| PreparedImage::clone(&image))
+            Known::Stored { says, said, image, noted } => {
+                let same = match said {
+                    Some(said) => fs::read(says).ok()? == said.as_bytes(),
+                    None => says.exists(),
+                };
+                if same {
+                    self.note_use(&image, &noted);
+                }
+                same.then(|| PreparedImage::clone(&image))
             }
         }
     }
 
+    /// Writes down that the image is in use, once in a while: retention goes by it.
+    fn note_use(&self, image: &PreparedImage, noted: &AtomicU64) {
+        let now = self.options().clock.boot().nanos();
+        if now.saturating_sub(noted.load(Ordering::Relaxed)) < USE_NOTED {
+            return;
+        }
+        noted.store(now, Ordering::Relaxed);
+        let hex = image.resolved.trim_start_matches("sha256:");
+        let path = self.root().manifests().join(format!("{hex}.json"));
+        let time = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: time, last_modification: time };
+        let _ = utimensat(CWD, path, &times, AtFlags::empty()); // without it, it seems older
+    }
+
     fn prepare_now(&self, text: &str) -> Result<PreparedImage, Fault> {
-        let asked = ImageName::parse(text)?;
-        let meant = self.0.meanings.get(&asked).unwrap_or(&asked);
-        let (known, image) = match meant {
+        let (asked, meant) = self.meant(text)?;
+        let (known, image) = match &meant {
             ImageName::Host => (Known::Host, self.0.builtin.host(self.root(), self.options())?),
             ImageName::Digest(hex) | ImageName::Reference { digest: Some(hex), .. } => {
                 let _lock = self.root().lock_shared()?;
-                let image = Arc::new(self.stored(hex)?.ok_or_else(|| missing(&asked, meant))?);
-                let says = self.root().manifests().join(format!("{hex}.json"));
-                let known = Known::Stored { says, said: None, image: Arc::clone(&image) };
+                // Ours, or a registry's.
+                let said = read_file(&self.root().refs().join(digest_file(hex)))?;
+                let own = said.as_ref().unwrap_or(hex);
+                let image = Arc::new(self.stored(own)?.ok_or_else(|| missing(&asked, &meant))?);
+                let says = self.root().manifests().join(format!("{own}.json"));
+                let known = self.stored_as(says, None, &image);
                 (known, PreparedImage::clone(&image))
             }
             ImageName::Reference { name, digest: None } => {
                 let _lock = self.root().lock_shared()?;
-                let said = read_ref(self.root(), name)?.ok_or_else(|| missing(&asked, meant))?;
-                let image = Arc::new(self.stored(&said)?.ok_or_else(|| missing(&asked, meant))?);
+                let said = read_ref(self.root(), name)?.ok_or_else(|| missing(&asked, &meant))?;
+                let image = Arc::new(self.stored(&said)?.ok_or_else(|| missing(&asked, &meant))?);
                 let says = self.root().refs().join(ref_file(name));
-                let known = Known::Stored { says, said: Some(said), image: Arc::clone(&image) };
+                let known = self.stored_as(says, Some(said), &image);
                 (known, PreparedImage::clone(&image))
             }
         };
@@ -193,6 +284,12 @@ impl ImageStore {
         }
         all.insert(text.to_owned(), known);
         Ok(image)
+    }
+
+    fn stored_as(&self, says: PathBuf, said: Option<String>, image: &Arc<PreparedImage>) -> Known {
+        let noted = Arc::default();
+        self.note_use(image, &noted);
+        Known::Stored { says, said, image: Arc::clone(image), noted }
     }
 
     /// An image by its digest. Under the shared lock, so that it is there as a whole or not at all.
@@ -225,14 +322,23 @@ impl ImageStore {
 
     /// Names that mean this digest, sorted.
     pub(super) fn names_of(&self, digest: &str) -> Result<Vec<String>, Fault> {
-        let mut names = Vec::new();
-        for file in names_in(&self.root().refs())? {
-            let name = ref_name(&file);
-            if read_ref(self.root(), &name)?.as_deref() == Some(digest) {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        let files = self.refs_to(digest)?;
+        Ok(files.iter().filter(|file| !file.starts_with('@')).map(|f| ref_name(f)).collect())
+    }
+
+    /// Digests that registries know this image by.
+    fn known_as(&self, digest: &str) -> Result<Vec<String>, Fault> {
+        let files = self.refs_to(digest)?;
+        let digests = files.iter().filter_map(|file| file.strip_prefix('@'));
+        Ok(digests.map(|hex| format!("sha256:{hex}")).collect())
+    }
+
+    /// The files under `refs/` that say this digest, sorted.
+    pub(super) fn refs_to(&self, digest: &str) -> Result<Vec<String>, Fault> {
+        let mut files = names_in(&self.root().refs())?;
+        let says = |file: &String| fs::read(self.root().refs().join(file)).unwrap_or_default();
+        files.retain(|file| says(file) == digest.as_bytes());
+        Ok(files)
     }
 
     /// Layers that this process made itself and still shows.
@@ -243,36 +349,69 @@ impl ImageStore {
     /// Lets a staged tree appear as the layer of this id; true if it was there. Under the
     /// exclusive lock.
     pub(super) fn place_layer(&self, staging: &Staging, id: &str) -> Result<bool, Fault> {
-        place_layer(self.root(), staging, id)
+        place_layer(self.root(), staging, id, id)
+    }
+
+    /// The same for a layer that several images may have: what is known of it lies beside it.
+    pub(super) fn place_recorded(&self, staging: &Staging, layer: &Layer) -> Result<bool, Fault> {
+        let Layer { id, size_bytes, entries } = layer;
+        place_layer(self.root(), staging, id, &format!("{id} {size_bytes} {entries}"))
+    }
+
+    /// An image as people are told of it.
+    pub(super) fn info(&self, manifest: &Manifest) -> Result<ImageInfo, Fault> {
+        let digest = manifest.digest();
+        let mut info = manifest.info(self.names_of(&digest)?, self.known_as(&digest)?);
+        if let Some(used) = last_used(self.root(), &digest) {
+            info.last_used = used;
+        }
+        Ok(info)
     }
 }
 
-pub(super) fn place_layer(root: &Root, staging: &Staging, id: &str) -> Result<bool, Fault> {
+/// `record` begins with the id.
+pub(super) fn place_layer(
+    root: &Root,
+    staging: &Staging,
+    id: &str,
+    record: &str,
+) -> Result<bool, Fault> {
     let failed = store_io("storing the image failed");
     let short = short(id);
     let (layer, lock) = (root.layer(&short), root.layer_lock(&short));
     if layer.exists() {
         // Names are 100 bits of the id; two contents of one name would be an attack.
         return match fs::read_to_string(&lock) {
-            Ok(there) if there != id && !there.is_empty() => {
+            Ok(there) if !there.is_empty() && there.split(' ').next() != Some(id) => {
                 Err(Fault::internal("another layer has the same short name"))
             }
             _ => Ok(true),
         };
     }
     if !lock.exists() {
-        staging.place_file(id.as_bytes(), &lock)?;
+        staging.place_file(record.as_bytes(), &lock)?;
     }
     fs::rename(staging.tree()?.0, layer).map_err(failed)?;
     Ok(false)
 }
 
 pub(super) fn read_ref(root: &Root, name: &str) -> Result<Option<String>, Fault> {
-    match fs::read_to_string(root.refs().join(ref_file(name))) {
+    read_file(&root.refs().join(ref_file(name)))
+}
+
+pub(super) fn read_file(path: &Path) -> Result<Option<String>, Fault> {
+    match fs::read_to_string(path) {
         Ok(digest) => Ok(Some(digest)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(store_io("reading the image store failed")(e)),
     }
+}
+
+/// When an image was last used: its manifest's own time, which each use renews.
+fn last_used(root: &Root, digest: &str) -> Option<Timestamp> {
+    let meta = fs::metadata(root.manifests().join(format!("{digest}.json"))).ok()?;
+    let since = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_unix_nanos(since.as_nanos() as i128))
 }
 
 fn missing(asked: &ImageName, meant: &ImageName) -> Fault {
@@ -288,8 +427,8 @@ fn missing(asked: &ImageName, meant: &ImageName) -> Fault {
     Fault::new(
         ErrorCode::ImageNotFound,
         format!(
-            "the image {named}{alias} is not here: import it (`stacyvm image import PATH --tag \
-             {import}`), let its name mean another image (`images.aliases` in the configuration), \
+            "the image {named}{alias} is not here: pull it (`stacyvm image pull {import}`), import \
+             it (`stacyvm image import PATH --tag {import}`), let its name mean another image (`images.aliases` in the configuration), \
              or use the image 'host', this machine's own programs"
         ),
     )

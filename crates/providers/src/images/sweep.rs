@@ -15,7 +15,9 @@ impl ImageStore {
     /// else: removing a large tree takes a while, and nobody has to wait for it.
     pub(super) fn sweep_aside(&self) {
         let left = || -> Result<bool, Fault> {
-            Ok(!names_in(&self.root().tmp())?.is_empty() || !self.orphans()?.is_empty())
+            let root = self.root();
+            let work = !names_in(&root.tmp())?.is_empty() || !names_in(&root.making())?.is_empty();
+            Ok(work || !self.orphans()?.is_empty())
         };
         if !left().unwrap_or(true) {
             return;
@@ -33,6 +35,12 @@ impl ImageStore {
 
     fn sweep(&self) -> Result<(), Fault> {
         sweep_tmp(self.root())?;
+        sweep_making(self.root())?;
+        self.sweep_orphans()
+    }
+
+    /// Removes layers that no image has and nobody holds.
+    pub(super) fn sweep_orphans(&self) -> Result<(), Fault> {
         if self.orphans()?.is_empty() {
             return Ok(());
         }
@@ -83,6 +91,19 @@ fn sweep_tmp(root: &Root) -> Result<(), Fault> {
         };
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             remove_staged(&dir, &lock);
+        }
+    }
+    Ok(())
+}
+
+/// Removes locks that nobody holds, of processes that died while they made a layer.
+fn sweep_making(root: &Root) -> Result<(), Fault> {
+    for name in names_in(&root.making())? {
+        let path = root.making().join(name);
+        if let Ok(file) = File::open(&path)
+            && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            let _ = fs::remove_file(&path);
         }
     }
     Ok(())

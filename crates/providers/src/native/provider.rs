@@ -261,8 +261,13 @@ impl Provider for NativeProvider {
         })
     }
 
+    fn images(&self) -> Option<&ImageStore> {
+        Some(&self.images)
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
+            self.images.close().await;
             self.core.close().await;
             self.storage.close().await;
             let claims = self.claims.lock().unwrap_or_else(|e| e.into_inner()).take();

@@ -2,6 +2,7 @@
 
 pub(crate) mod exec;
 pub(crate) mod files;
+pub(crate) mod images;
 pub(crate) mod providers;
 pub(crate) mod sandboxes;
 mod stream;

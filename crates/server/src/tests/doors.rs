@@ -126,8 +126,9 @@ async fn roots_take_a_slash_and_actions_do_not() {
     let house = open(BOTH).await;
     for row in ROUTES {
         let reply = house.send(row.method, &format!("{}/", path(row)), &headers(Admin), "x").await;
-        // `admission/` and `test/` are then read as an id or a name, which take other methods.
-        let shadowed = row.path.ends_with("/admission") || row.path.ends_with("/test");
+        // `admission/` and the like are then read as an id or a name, which take other methods.
+        let words = ["/admission", "/test", "/images/pull", "/images/prune"];
+        let shadowed = words.iter().any(|word| row.path.ends_with(word));
         let missing = reply.text().contains("no such route");
         match row.kind {
             Kind::Root => assert!(!missing && reply.status != 405, "{}", row.path),

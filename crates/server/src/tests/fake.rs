@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use protocol::worker::{
-    BoxFuture, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply, LeaseToken,
-    OutputStream, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport, WorkerLink,
+    BoxFuture, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply, ImageOp,
+    ImageReply, LeaseToken, OutputStream, ProviderReport, SandboxFact, SpawnOrder, Spawned,
+    StatsReport, WorkerLink,
 };
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -179,5 +180,20 @@ impl WorkerLink for Fake {
             config: [("type".to_owned(), "mock".to_owned())].into(),
         };
         Box::pin(async move { Ok(vec![report]) })
+    }
+
+    fn images(&self, op: ImageOp) -> BoxFuture<'_, Result<ImageReply, Fault>> {
+        Box::pin(async move {
+            match op {
+                ImageOp::List => Ok(ImageReply::Images(Vec::new())),
+                ImageOp::Prune(_) => Ok(ImageReply::Pruned(Default::default())),
+                ImageOp::Inspect { .. }
+                | ImageOp::Pull { .. }
+                | ImageOp::Tag { .. }
+                | ImageOp::Remove { .. } => {
+                    Err(Fault::new(types::ErrorCode::ImageNotFound, "there is no such image"))
+                }
+            }
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::providers::Provider;
-use ::providers::images::ImageStore;
+use ::providers::images::{ImageStore, Options, PullPolicy};
 use ::providers::mock::{MockConfig, MockProvider};
 use ::providers::native::{NativeConfig, NativeProvider, StorageChoice};
 use types::Fault;
@@ -13,7 +13,7 @@ use types::clock::SystemClock;
 use worker::Providers;
 
 use super::DataDir;
-use crate::config::{Config, NativeStorage};
+use crate::config::{self, Config, NativeStorage};
 use crate::failure::{Failure, chain};
 
 /// Ranges of user ids are claimed in blocks of so many, one range a sandbox.
@@ -44,7 +44,18 @@ impl Started {
 
 /// The images on this machine.
 pub fn image_store(config: &Config, data_dir: &DataDir) -> Result<ImageStore, Failure> {
-    ImageStore::open(data_dir.images(), config.images.aliases.clone())
+    let images = &config.images;
+    let options = Options {
+        pull: match images.pull {
+            config::PullPolicy::Missing => PullPolicy::Missing,
+            config::PullPolicy::Never => PullPolicy::Never,
+            config::PullPolicy::Always => PullPolicy::Always,
+        },
+        registries: images.registries.clone(),
+        docker_config: (!images.docker_config.is_empty()).then(|| (&images.docker_config).into()),
+        ..Options::default()
+    };
+    ImageStore::open_with(data_dir.images(), images.aliases.clone(), options)
         .map_err(|e| Failure::because("cannot open the store of images", &e))
 }
 

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{Control, ControlConfig, Defaults};
+use control::{Control, ControlConfig, Defaults, ImageRetention};
 use server::{AuthConfig, Server, ServerConfig};
 use store::{SqliteOptions, SqliteStore, Store};
 use tokio::net::TcpListener;
@@ -198,6 +198,10 @@ fn control_config(config: &Config, local_worker: WorkerId) -> ControlConfig {
         max_output_bytes: config.exec.max_output_bytes,
         preview_domain: (!domain.is_empty()).then(|| domain.clone()),
         record_retention: config.retention.sandboxes,
+        images: ImageRetention {
+            unused_for: config.retention.images,
+            bytes: config.retention.images_size_mb.saturating_mul(1 << 20),
+        },
         local_worker,
     }
 }

@@ -1,13 +1,15 @@
-//! `image import | ls | rm`: the images on this machine, beside a live server too.
+//! `image …`: the images on this machine, beside a live server too.
 
 use std::path::{Path, PathBuf};
 
-use ::providers::images::{ImageInfo, ImageStore, Progress};
+use ::providers::images::{
+    ImageInfo, ImageStore, Naming, Progress, Prune, PullEvent, PullProgress,
+};
 use serde_json::json;
 
 use super::load_options;
 use crate::assemble::{self, DataDir, Signals};
-use crate::cli::{Global, Image};
+use crate::cli::{Global, Image, PruneImages};
 use crate::config;
 use crate::failure::Failure;
 use crate::output::{self, tame};
@@ -21,8 +23,19 @@ pub fn run(global: &Global, command: Image) -> Result<(), Failure> {
     let done = runtime.block_on(async {
         let store = assemble::image_store(&config, &data_dir)?;
         match command {
-            Image::Import { path, tag, format } => import(&store, path, tag, format.json).await,
+            Image::Pull { name, format } => pull(&store, &name, format.json).await,
+            Image::Import { path, tag, pick, format } => {
+                let naming = Naming { otherwise: tag_of(&path).ok(), tag, pick };
+                import(&store, path, naming, format.json).await
+            }
             Image::Ls(format) => list(&store, format.json).await,
+            Image::Inspect { name, format } => inspect(&store, &name, format.json).await,
+            Image::Tag { name, tag } => {
+                let info = store.tag(&name, &tag).await?;
+                output::line(&format!("{}  {}", tame(&tag), short(&info.digest)))?;
+                Ok(())
+            }
+            Image::Prune(what) => prune(&store, what).await,
             Image::Rm { name } => {
                 store.remove(&name).await?;
                 output::line(&format!("{} removed", tame(&name)))?;
@@ -34,19 +47,51 @@ pub fn run(global: &Global, command: Image) -> Result<(), Failure> {
     done
 }
 
+async fn pull(store: &ImageStore, name: &str, as_json: bool) -> Result<(), Failure> {
+    let mut signals = Signals::catch()?;
+    let mut pull = store.pull(name)?;
+    let pulled = loop {
+        tokio::select! {
+            event = pull.next() => match event {
+                PullEvent::Progress(progress) => output::progress(&pulling(&progress)),
+                PullEvent::Done(done) => break done,
+            },
+            signal = signals.next() => {
+                output::progress("");
+                // It clears up first.
+                store.close().await;
+                return Err(Failure { text: "the pull was given up".into(), code: signal.exit_code() });
+            }
+        }
+    };
+    output::progress("");
+    told(*pulled?, as_json)
+}
+
+fn pulling(p: &PullProgress) -> String {
+    match p.layers {
+        0 => "pulling: asking the registry".to_owned(),
+        layers => format!(
+            "pulling: {} of {}, {} of {layers} layers done",
+            size(p.bytes),
+            size(p.total_bytes),
+            p.layers_done
+        ),
+    }
+}
+
 async fn import(
     store: &ImageStore,
     path: PathBuf,
-    tag: Option<String>,
+    naming: Naming,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let tag = match tag {
-        Some(tag) => tag,
-        None => tag_of(&path)?,
-    };
+    if naming.tag.is_none() && naming.otherwise.is_none() {
+        tag_of(&path)?;
+    }
     let mut signals = Signals::catch()?;
     let imported = tokio::select! {
-        imported = store.import(&path, Some(&tag), show_progress) => imported,
+        imported = store.import_as(&path, naming, show_progress) => imported,
         // The import stops and leaves nothing.
         signal = signals.next() => {
             output::progress("");
@@ -56,6 +101,11 @@ async fn import(
     output::progress("");
     let info =
         imported.map_err(|e| Failure::because(&format!("cannot import {}", path.display()), &e))?;
+    told(info, as_json)
+}
+
+/// What an image that came in is called.
+fn told(info: ImageInfo, as_json: bool) -> Result<(), Failure> {
     if as_json {
         output::json(&json!(info))?;
         return Ok(());
@@ -64,7 +114,55 @@ async fn import(
         output::note(&format!("note: {}", tame(note)));
     }
     let known = if info.existed { ", which was here already" } else { "" };
-    output::line(&format!("{tag}  {}  {}{known}", short(&info.digest), size(info.size_bytes)))?;
+    let names = if info.names.is_empty() { &info.known_as } else { &info.names };
+    let names = tame(&names.join(" "));
+    output::line(&format!("{names}  {}  {}{known}", short(&info.digest), size(info.size_bytes)))?;
+    Ok(())
+}
+
+async fn inspect(store: &ImageStore, name: &str, as_json: bool) -> Result<(), Failure> {
+    let info = store.inspect(name).await?;
+    if as_json {
+        output::json(&json!(info))?;
+        return Ok(());
+    }
+    let row = |what: &str, value: String| vec![what.to_owned(), tame(&value)];
+    let absent = || "-".to_owned();
+    let rows = [
+        row("names", info.names.join(" ")),
+        row("digest", info.digest),
+        row("known as", info.known_as.join(" ")),
+        row("size", size(info.size_bytes)),
+        row("files", info.entries.to_string()),
+        row("layers", info.layers.len().to_string()),
+        row("created", info.created.whole_seconds().to_string()),
+        row("last used", info.last_used.whole_seconds().to_string()),
+        row("variables", info.env.join(" ")),
+        row("directory", info.workdir.unwrap_or_else(absent)),
+        row("user", info.user.unwrap_or_else(absent)),
+    ];
+    output::table(&["WHAT", ""], &rows)?;
+    Ok(())
+}
+
+async fn prune(store: &ImageStore, what: PruneImages) -> Result<(), Failure> {
+    let pruned = store
+        .prune(Prune {
+            nameless: true,
+            all: what.all,
+            unused_for: what.unused_for,
+            keep_bytes: what.keep.map(|mb| mb.saturating_mul(1 << 20)),
+        })
+        .await?;
+    if what.format.json {
+        output::json(&json!({ "removed": pruned.removed, "freed_bytes": pruned.freed_bytes }))?;
+        return Ok(());
+    }
+    for info in &pruned.removed {
+        let name = info.names.first().map_or("-", String::as_str);
+        output::line(&format!("{}  {}  removed", tame(name), short(&info.digest)))?;
+    }
+    output::line(&format!("{} freed", size(pruned.freed_bytes)))?;
     Ok(())
 }
 

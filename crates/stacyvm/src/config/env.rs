@@ -46,6 +46,12 @@ impl Environment {
         self.absolute("HOME")
     }
 
+    /// Docker's own file of keys to registries.
+    pub fn docker_config(&self) -> Option<PathBuf> {
+        let dir = self.absolute("DOCKER_CONFIG");
+        dir.or_else(|| Some(self.home()?.join(".docker"))).map(|dir| dir.join("config.json"))
+    }
+
     /// Where this installation's data lies if the configuration does not say.
     pub fn default_data_dir(&self) -> Option<PathBuf> {
         if rustix::process::geteuid().is_root() {

@@ -247,6 +247,15 @@ fn resolve(config: &mut Config, env: &Environment, problems: &mut Vec<String>) {
         let path = Path::new(&config.data_dir).join("stacyvm.db");
         config.database.path = path.to_string_lossy().into_owned();
     }
+    match config.images.docker_config.as_str() {
+        "" => {
+            let file = env.docker_config();
+            let file = file.as_deref().and_then(Path::to_str).unwrap_or_default();
+            config.images.docker_config = file.to_owned();
+        }
+        "none" => config.images.docker_config.clear(),
+        _ => {}
+    }
     if matches!(config.providers.default.as_str(), "" | "auto") {
         config.providers.default = "native".to_owned();
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ::providers::images::Registry;
 use serde_json::Value;
 use types::{Secret, duration};
 
@@ -219,6 +220,57 @@ impl Setting for BTreeMap<String, Secret> {
     }
 }
 
+impl Setting for Vec<Registry> {
+    fn set(&mut self, raw: Raw<'_>) -> Result<(), String> {
+        *self = match raw {
+            Raw::File(Value::Array(items)) => {
+                items.iter().map(registry).collect::<Result<_, _>>()?
+            }
+            other => other.list()?.into_iter().map(Registry::named).collect(),
+        };
+        Ok(())
+    }
+
+    fn show(&self) -> Value {
+        self.iter()
+            .map(|r| match r.username.is_empty() && r.token.is_empty() {
+                true => Value::from(r.host.as_str()),
+                false => serde_json::json!({
+                    "host": r.host,
+                    "username": r.username,
+                    "password": redacted(&r.password),
+                    "token": redacted(&r.token),
+                }),
+            })
+            .collect()
+    }
+}
+
+/// A registry: its host alone, or a mapping with what opens it.
+fn registry(item: &Value) -> Result<Registry, String> {
+    let Value::Object(map) = item else {
+        return Raw::File(item).text().map(Registry::named);
+    };
+    let mut registry = Registry::default();
+    for (key, value) in map {
+        let raw = Raw::File(value);
+        let problem = |problem: String| format!("`{key}` {problem}");
+        match key.as_str() {
+            "host" => registry.host = raw.text().map_err(problem)?,
+            "username" => registry.username = raw.text().map_err(problem)?,
+            "password" => registry.password = raw.secret().map_err(problem)?,
+            "token" => registry.token = raw.secret().map_err(problem)?,
+            _ => {
+                return Err(format!("has a key `{key}`: it takes host, username, password, token"));
+            }
+        }
+    }
+    match registry.host.is_empty() {
+        true => Err("has an entry without `host`".to_owned()),
+        false => Ok(registry),
+    }
+}
+
 fn entries<T>(
     raw: Raw<'_>,
     read: impl Fn(&Value) -> Result<T, String>,
@@ -257,6 +309,7 @@ leaf!(
     Secret,
     Vec<String>,
     Vec<Secret>,
+    Vec<Registry>,
     BTreeMap<String, String>,
     BTreeMap<String, Secret>,
 );

@@ -96,6 +96,7 @@ fn every_key_of_the_contract_loads_at_its_default() {
     for (path, _) in load::slots(&mut config) {
         let is_ours = ours.contains(&path.as_str())
             || path.starts_with("images.")
+            || path.starts_with("retention.images")
             || path.starts_with("providers.native.");
         assert_eq!(loaded.is_set(&path), !is_ours, "{path}");
     }
@@ -284,7 +285,6 @@ fn what_is_not_served_is_refused_by_name() {
         ("providers: {default: dokcer}", "providers.default"),
         ("providers: {e2b: {enabled: true}}", "providers.e2b.enabled"),
         ("worker: {rpc_tls: {enabled: true}}", "worker.rpc_tls.enabled"),
-        ("images: {pull: always}", "images.pull"),
     ] {
         let loaded = yaml(text).unwrap_or_else(|e| panic!("{text}: {e}"));
         let keys: Vec<_> = unserved(&loaded).into_iter().map(|(key, _)| key).collect();
@@ -375,4 +375,22 @@ fn lint_grades_by_production() {
     assert_eq!(count(good, true, Severity::Warn), 0);
     let names: Vec<_> = lint(&yaml("").unwrap(), false).into_iter().map(|c| c.name).collect();
     assert_eq!(names[..4], ["config", "auth.enabled", "auth.api_key", "auth.admin_api_key"]);
+}
+
+#[test]
+fn registries_are_hosts_or_mappings_with_a_key() {
+    let text = "images:\n  registries:\n    - ghcr.io\n    - host: http://localhost:5000\n      username: bob\n      password: open sesame\n";
+    let loaded = yaml(text).unwrap();
+    let registries = &loaded.config.images.registries;
+    assert_eq!((registries[0].host.as_str(), registries[1].username.as_str()), ("ghcr.io", "bob"));
+    assert_eq!(registries[1].password.reveal(), "open sesame");
+    let shown = shown(&loaded.config).to_string();
+    assert!(shown.contains("http://localhost:5000") && !shown.contains("open sesame"), "{shown}");
+    for bad in ["[{username: bob}]", "[{host: a, key: b}]", "[\"a/b\"]", "[\"http://u:p@a\"]"] {
+        let text = format!("images: {{registries: {bad}}}");
+        let error = yaml(&text).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("images.registries"), "{bad}: {error}");
+    }
+    let by_variable = yaml_env("", &[("STACYVM_IMAGES_REGISTRIES", "a.b, *")]).unwrap();
+    assert_eq!(by_variable.config.images.registries.len(), 2);
 }

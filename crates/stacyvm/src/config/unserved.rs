@@ -2,7 +2,7 @@
 //! that would change what the user gets (decisions 1).
 
 use super::load::slots;
-use super::{Config, DatabaseDriver, Loaded, PullPolicy, SpawnOverflow};
+use super::{Config, DatabaseDriver, Loaded, SpawnOverflow};
 
 /// A line for each key that asks for something this build does not have.
 pub fn unserved(loaded: &Loaded) -> Vec<(String, String)> {
@@ -22,7 +22,6 @@ pub fn unserved(loaded: &Loaded) -> Vec<(String, String)> {
     refuse(config.pool.enabled, "pool.enabled", "the pool of shared sandboxes is");
     refuse(config.database.driver == DatabaseDriver::Postgres, "database.driver", "PostgreSQL is");
     refuse(config.worker.rpc_tls.enabled, "worker.rpc_tls.enabled", "TLS between workers is");
-    refuse(config.images.pull == PullPolicy::Always, "images.pull", "pulling from registries is");
     refuse(config.providers.e2b.enabled, "providers.e2b.enabled", "the provider e2b is");
     refuse(config.providers.custom.enabled, "providers.custom.enabled", "custom providers are");
     refuse(config.providers.proot.enabled, "providers.proot.enabled", "the provider proot is");

@@ -52,6 +52,9 @@ pub fn validate(config: &Config, problems: &mut Vec<String>) {
     );
     check(config.exec.max_output_bytes > 0, "`exec.max_output_bytes` must be more than 0".into());
     check(config.server.max_body_bytes > 0, "`server.max_body_bytes` must be more than 0".into());
+    if let Err(fault) = providers::images::check_registries(&config.images.registries) {
+        check(false, fault.message);
+    }
     for (name, target) in &config.images.aliases {
         check(
             !name.is_empty() && !target.is_empty(),

@@ -2,11 +2,13 @@
 
 mod exec;
 mod files;
+mod images;
 mod sandboxes;
 mod system;
 
 pub use exec::*;
 pub use files::*;
+pub use images::*;
 pub use sandboxes::*;
 pub use system::*;
 

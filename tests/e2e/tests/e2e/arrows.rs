@@ -34,7 +34,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("axum", &["server", "worker"]),
     ("hyper", &["server", "worker"]),
-    ("reqwest", &["client", "e2e"]),
+    ("reqwest", &["client", "providers", "e2e"]),
     ("clap", &["stacyvm"]),
 ];
 

@@ -4,6 +4,7 @@ mod drive;
 mod purge;
 mod reap;
 mod reconcile;
+mod tidy;
 mod watch;
 
 use std::sync::Arc;
@@ -21,10 +22,12 @@ pub(crate) enum Task {
     Purge,
     Reconcile,
     Watch,
+    Tidy,
 }
 
 impl Task {
-    pub const ALL: [Self; 5] = [Self::Reap, Self::Drive, Self::Purge, Self::Reconcile, Self::Watch];
+    pub const ALL: [Self; 6] =
+        [Self::Reap, Self::Drive, Self::Purge, Self::Reconcile, Self::Watch, Self::Tidy];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -33,6 +36,7 @@ impl Task {
             Self::Purge => "purge",
             Self::Reconcile => "reconcile",
             Self::Watch => "watch",
+            Self::Tidy => "tidy",
         }
     }
 
@@ -45,6 +49,7 @@ impl Task {
             Self::Purge => Duration::from_secs(60),
             Self::Reconcile => Duration::from_secs(30),
             Self::Watch => Duration::from_secs(5),
+            Self::Tidy => Duration::from_secs(60),
         }
     }
 
@@ -55,6 +60,7 @@ impl Task {
             Self::Purge => purge::run(inner).await,
             Self::Reconcile => reconcile::run(inner).await,
             Self::Watch => watch::run(inner).await,
+            Self::Tidy => tidy::run(inner).await,
         }
     }
 }

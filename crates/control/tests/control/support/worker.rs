@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use protocol::worker::{
-    BoxFuture, ExecEvent, ExecOrder, ExecStream, FileOp, FileReply, LeaseToken, ProviderReport,
-    SandboxFact, SpawnOrder, Spawned, StatsReport, WorkerLink,
+    BoxFuture, ExecEvent, ExecOrder, ExecStream, FileOp, FileReply, ImageOp, ImageReply,
+    LeaseToken, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport, WorkerLink,
 };
 use tokio::sync::Semaphore;
 use types::{EndedReason, ErrorCode, Fault, SandboxId, SandboxState, Timestamp};
@@ -50,6 +50,7 @@ pub struct State {
     pub orders: Vec<ExecOrder>,
     pub scripts: VecDeque<Script>,
     pub providers: Vec<ProviderReport>,
+    pub images: Vec<ImageOp>,
     pub most_live: usize,
 }
 
@@ -248,5 +249,12 @@ impl WorkerLink for FakeWorker {
 
     fn providers(&self, _fresh: bool) -> BoxFuture<'_, Result<Vec<ProviderReport>, Fault>> {
         Box::pin(self.call("providers", None, |s| Ok(s.providers.clone())))
+    }
+
+    fn images(&self, op: ImageOp) -> BoxFuture<'_, Result<ImageReply, Fault>> {
+        Box::pin(self.call("images", None, move |s| {
+            s.images.push(op);
+            Ok(ImageReply::Pruned(Default::default()))
+        }))
     }
 }

@@ -59,7 +59,7 @@ impl Files {
         let staging = root.stage()?;
         self.write(staging.tree()?.1)?;
         let _store = root.lock_exclusive()?;
-        place_layer(root, &staging, &id)?;
+        place_layer(root, &staging, &id, &id)?;
         // Held before the store is let go, so that no sweep comes between.
         let lock = root.hold_layer(&name)?;
         Ok(Kept { name, _lock: lock })

@@ -8,7 +8,7 @@ use super::tree::Meta;
 
 /// What extended headers say of the entry that follows them.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Pending {
+pub(in super::super) struct Pending {
     pub path: Option<Vec<u8>>,
     pub link: Option<Vec<u8>>,
     size: Option<u64>,
@@ -28,7 +28,7 @@ struct Sparse {
     old: bool,
 }
 
-pub(super) enum Kind {
+pub(in super::super) enum Kind {
     File,
     SparseGnu(Box<Header>),
     /// With the size of the whole file.
@@ -48,7 +48,7 @@ impl PartialEq for Kind {
     }
 }
 
-pub(super) struct Entry {
+pub(in super::super) struct Entry {
     pub path: Vec<u8>,
     pub link: Vec<u8>,
     pub kind: Kind,
@@ -59,7 +59,7 @@ pub(super) struct Entry {
 
 impl Pending {
     /// Takes in the records of a PAX header.
-    pub(super) fn extend(&mut self, records: &[u8]) -> Result<(), Fault> {
+    pub(in super::super) fn extend(&mut self, records: &[u8]) -> Result<(), Fault> {
         for record in PaxExtensions::new(records) {
             let record =
                 record.map_err(|e| corrupt("an extended header can't be read").caused_by(e))?;
@@ -85,7 +85,11 @@ impl Pending {
 }
 
 impl Entry {
-    pub(super) fn new(header: &Header, size: u64, pending: Pending) -> Result<Self, Fault> {
+    pub(in super::super) fn new(
+        header: &Header,
+        size: u64,
+        pending: Pending,
+    ) -> Result<Self, Fault> {
         let bad = |e| corrupt("a header can't be read").caused_by(e);
         let Pending { path, link, size: long, uid, gid, mtime, sparse } = pending;
         let kind = kind(header, &sparse)?;

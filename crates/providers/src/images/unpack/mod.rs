@@ -1,6 +1,8 @@
 //! Trees from the outside, written beneath one directory and nowhere else.
 
 mod entry;
+mod layer;
+mod merged;
 mod path;
 mod remove;
 mod sparse;
@@ -15,9 +17,12 @@ use types::Fault;
 use super::Limits;
 use super::input::ArchiveInput;
 
+pub(super) use entry::{Entry, Kind, Pending};
+pub(super) use layer::Below;
 pub(super) use path::relative;
 pub(super) use remove::remove_tree;
-pub(super) use tree::{Meta, Tree};
+pub(super) use tar::{next_header, read_small, read_text};
+pub(super) use tree::{Meta, Summary, Tree};
 
 /// What came out of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +58,38 @@ pub fn unpack_archive(
         size_bytes: summary.size_bytes,
         entries: summary.entries,
         notes: summary.notes,
+    })
+}
+
+/// Unpacks one layer of an image into the empty directory `root`, over those that `below` gives.
+/// Its content is the archive's; what it leans on is said in the summary.
+pub(super) fn unpack_layer<R: Read>(
+    input: &mut ArchiveInput<R>,
+    root: OwnedFd,
+    limits: &Limits,
+    below: Below,
+) -> Result<Summary, Fault> {
+    let mut tree = Tree::layer(root, limits.clone(), below);
+    tar::unpack(input, &mut tree)?;
+    drain(input)?;
+    tree.finish()
+}
+
+/// Unpacks an archive into the empty directory `root` as the layer above those `below`, topmost
+/// first. Otherwise as [`unpack_archive`]; what hides something below is there as a whiteout.
+pub fn unpack_above(
+    archive: impl Read,
+    root: OwnedFd,
+    below: Vec<OwnedFd>,
+    limits: &Limits,
+) -> Result<Unpacked, Fault> {
+    let mut input = ArchiveInput::open(archive, limits)?;
+    let done = unpack_layer(&mut input, root, limits, Box::new(move || Ok(below)))?;
+    Ok(Unpacked {
+        id: input.into_id(),
+        size_bytes: done.size_bytes,
+        entries: done.entries,
+        notes: done.notes,
     })
 }
 

@@ -10,6 +10,7 @@ use types::Fault;
 use super::super::fault::{from_io, reading, shown};
 use super::super::limits::HEADER_BYTES;
 use super::entry::{Entry, Kind, Pending};
+use super::layer::mark;
 use super::path::relative;
 use super::sparse;
 use super::tree::Tree;
@@ -20,7 +21,7 @@ pub(super) const BLOCK: usize = 512;
 pub(super) fn unpack<R: BufRead>(input: &mut R, tree: &mut Tree) -> Result<(), Fault> {
     let mut pending = Pending::default();
     let mut first = true;
-    while let Some(header) = next_header(input, first)? {
+    while let Some(header) = next_header(input, first, tree.is_layer())? {
         first = false;
         let size = header.entry_size().map_err(|e| corrupt("a size can't be read").caused_by(e))?;
         match header.entry_type().as_byte() {
@@ -40,6 +41,13 @@ pub(super) fn unpack<R: BufRead>(input: &mut R, tree: &mut Tree) -> Result<(), F
 
 fn place<R: BufRead>(input: &mut R, entry: Entry, tree: &mut Tree) -> Result<(), Fault> {
     let path = relative(&entry.path, tree.limits())?;
+    if tree.is_layer()
+        && let Some(mark) = mark(&path)
+    {
+        tree.hide(mark)?;
+        skip(input, entry.size)?;
+        return skip_padding(input, entry.size);
+    }
     // The root is a directory, however an archive names it.
     let kind =
         if path.is_empty() && entry.kind == Kind::Directory { Kind::Nothing } else { entry.kind };
@@ -66,7 +74,11 @@ fn place<R: BufRead>(input: &mut R, entry: Entry, tree: &mut Tree) -> Result<(),
             let target = relative(&entry.link, tree.limits())?;
             tree.hard_link(&path, &target)?;
         }
-        Kind::LeftOut(why) => tree.note(why),
+        Kind::LeftOut(why) => {
+            tree.note(why);
+            // Not here, and what lower layers have in its place must not be seen either.
+            tree.leave_out(path)?;
+        }
         Kind::Nothing => {}
         Kind::Refused(why) => {
             return Err(Fault::bad_request(format!("'{}' is {why}", shown(&entry.path))));
@@ -77,19 +89,25 @@ fn place<R: BufRead>(input: &mut R, entry: Entry, tree: &mut Tree) -> Result<(),
 }
 
 /// The next header, `None` at the end marker.
-fn next_header<R: BufRead>(input: &mut R, first: bool) -> Result<Option<Header>, Fault> {
-    let not_tar = || Fault::bad_request("this is neither a tar archive nor a gzip of one");
+pub(in super::super) fn next_header<R: BufRead>(
+    input: &mut R,
+    first: bool,
+    may_be_empty: bool,
+) -> Result<Option<Header>, Fault> {
+    let not_tar = || Fault::bad_request("this is neither a tar archive nor a gzip or zstd of one");
     let mut header = Header::new_old();
     let got = read_up_to(input, header.as_mut_bytes())?;
     match got {
         BLOCK => {}
+        0 if first && may_be_empty => return Ok(None),
         _ if first => return Err(not_tar()),
         0 => return Err(corrupt("it ends before its end marker").into_cut()),
         _ => return Err(corrupt("it ends within a header").into_cut()),
     }
     let bytes = header.as_bytes();
     if bytes.iter().all(|&b| b == 0) {
-        return if first { Err(Fault::bad_request("there is nothing in it")) } else { Ok(None) };
+        let nothing = first && !may_be_empty;
+        return if nothing { Err(Fault::bad_request("there is nothing in it")) } else { Ok(None) };
     }
     // The checksum counts its own field as spaces.
     let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|&b| u32::from(b)).sum::<u32>()
@@ -183,7 +201,7 @@ fn read_up_to<R: Read>(input: &mut R, buf: &mut [u8]) -> Result<usize, Fault> {
 }
 
 /// The content of an extended header: read into memory, so bounded.
-fn read_small<R: BufRead>(input: &mut R, size: u64) -> Result<Vec<u8>, Fault> {
+pub(in super::super) fn read_small<R: BufRead>(input: &mut R, size: u64) -> Result<Vec<u8>, Fault> {
     if size > HEADER_BYTES {
         return Err(Fault::bad_request("an extended header in the archive is too long"));
     }
@@ -196,7 +214,7 @@ fn read_small<R: BufRead>(input: &mut R, size: u64) -> Result<Vec<u8>, Fault> {
 }
 
 /// A long name: ends at its first NUL.
-fn read_text<R: BufRead>(input: &mut R, size: u64) -> Result<Vec<u8>, Fault> {
+pub(in super::super) fn read_text<R: BufRead>(input: &mut R, size: u64) -> Result<Vec<u8>, Fault> {
     let mut bytes = read_small(input, size)?;
     if let Some(end) = bytes.iter().position(|&b| b == 0) {
         bytes.truncate(end);

@@ -14,6 +14,7 @@ use types::Fault;
 
 use super::super::Limits;
 use super::super::fault::{disk_full, errno, from_io, shown};
+use super::layer::{Below, Leaning};
 use super::path::split;
 use super::remove_tree;
 
@@ -49,15 +50,19 @@ impl Meta {
 pub(in super::super) struct Summary {
     pub size_bytes: u64,
     pub entries: u64,
+    /// Of a layer: it holds what it does because of those below it.
+    pub leaned: bool,
     pub notes: Vec<String>,
 }
 
 pub(in super::super) struct Tree {
-    root: Rc<OwnedFd>,
-    limits: Limits,
+    pub(super) root: Rc<OwnedFd>,
+    pub(super) limits: Limits,
+    /// What makes it one layer of several.
+    pub(super) layer: Option<Leaning>,
     keep_owners: bool,
     /// The directory used last; most entries follow others of theirs.
-    last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    last: Option<Last>,
     /// Applied at the end, children first: writing into a directory changes its time, and an
     /// ordinary user can't write into one without permission.
     later: BTreeMap<Vec<u8>, Meta>,
@@ -68,11 +73,24 @@ pub(in super::super) struct Tree {
     skipped: BTreeMap<&'static str, u64>,
 }
 
+/// A directory by the path it was asked for, and the one it has once links are followed.
+struct Last {
+    asked: Vec<u8>,
+    real: Vec<u8>,
+    fd: Rc<OwnedFd>,
+}
+
 impl Tree {
+    /// A tree that becomes one layer of several.
+    pub(in super::super) fn layer(root: OwnedFd, limits: Limits, below: Below) -> Self {
+        Self { layer: Some(Leaning::new(below)), ..Self::new(root, limits) }
+    }
+
     pub(in super::super) fn new(root: OwnedFd, limits: Limits) -> Self {
         Self {
             root: Rc::new(root),
             limits,
+            layer: None,
             keep_owners: rustix::process::geteuid().is_root(),
             last: None,
             later: BTreeMap::new(),
@@ -125,10 +143,17 @@ impl Tree {
             Err(Errno::EXIST) => {
                 self.clear(&parent, name)?;
                 mkdirat(&*parent, name, Mode::RWXU).map_err(writing)?;
+                if self.is_layer() {
+                    // What stood here hid what is below; so does this.
+                    self.make_opaque(&parent, name)?;
+                }
             }
             Err(e) => return Err(writing(e)),
         }
-        self.remember(path, meta, true)
+        match self.real(path) {
+            Some(real) => self.remember(&real, meta, true),
+            None => self.remember(path, meta, true),
+        }
     }
 
     /// Makes a file; `fill` writes its content. Takes the place of what had its name.
@@ -199,9 +224,9 @@ impl Tree {
             return Err(refused("names no file"));
         }
         let (from, old) = split(target);
-        let from = self
-            .walk(from, false)?
-            .ok_or_else(|| refused("names a file that was not in the archive before it"))?;
+        let from = if self.is_layer() { self.link_target(target) } else { self.walk(from, false) };
+        let from =
+            from?.ok_or_else(|| refused("names a file that was not in the archive before it"))?;
         let (parent, name) = self.parent(path)?;
         let link = || linkat(&*from, old, &*parent, name, AtFlags::empty());
         let linked = match link() {
@@ -224,10 +249,11 @@ impl Tree {
 
     /// Applies what waited, and checks that a sandbox can be made of it.
     pub(in super::super) fn finish(mut self) -> Result<Summary, Fault> {
-        if self.entries == 0 {
+        if self.entries == 0 && !self.is_layer() {
             return Err(Fault::bad_request("there is nothing in it"));
         }
         self.refuse_misleading()?;
+        self.settle_layer()?;
         while let Some((path, meta)) = self.later.pop_last() {
             self.apply(&path, meta)?;
         }
@@ -235,7 +261,8 @@ impl Tree {
         let dir = Rc::clone(&self.root);
         self.settle(&dir, root)?;
         let notes = self.skipped.iter().map(|(what, n)| format!("{n} × {what}")).collect();
-        Ok(Summary { size_bytes: self.size_bytes, entries: self.entries, notes })
+        let leaned = self.layer.is_some_and(|layer| layer.leaned);
+        Ok(Summary { size_bytes: self.size_bytes, entries: self.entries, leaned, notes })
     }
 
     fn refuse_misleading(&self) -> Result<(), Fault> {
@@ -247,6 +274,9 @@ impl Tree {
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(e) => return Err(writing(e)),
             }
+        }
+        if self.is_layer() {
+            return Ok(());
         }
         let has = |name: &str| statat(&*self.root, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
         if has("oci-layout") || (has("manifest.json") && !has("etc") && !has("usr") && !has("bin"))
@@ -260,7 +290,7 @@ impl Tree {
     }
 
     /// Counts something that is made; bounded, since names cost disk as well.
-    fn count(&mut self, path: &[u8]) -> Result<(), Fault> {
+    pub(super) fn count(&mut self, path: &[u8]) -> Result<(), Fault> {
         self.entries += 1;
         if self.entries > self.limits.entries {
             return Err(Fault::bad_request(format!(
@@ -277,18 +307,36 @@ impl Tree {
     /// The directory of `path`, made where it is missing, and the name in it.
     fn parent<'p>(&mut self, path: &'p [u8]) -> Result<(Rc<OwnedFd>, &'p [u8]), Fault> {
         let (parent, name) = split(path);
-        if let Some((last, fd)) = &self.last
-            && last == parent
+        if let Some(last) = &self.last
+            && last.asked == parent
         {
-            return Ok((Rc::clone(fd), name));
+            return Ok((Rc::clone(&last.fd), name));
         }
-        let fd = self.walk(parent, true)?.expect("what is missing is made");
-        self.last = Some((parent.to_vec(), Rc::clone(&fd)));
+        let (fd, real) = if !self.is_layer() {
+            (self.walk(parent, true)?.expect("what is missing is made"), parent.to_vec())
+        } else {
+            match self.walk(parent, false) {
+                Ok(Some(fd)) => (fd, parent.to_vec()),
+                Ok(None) | Err(_) => self.lean(parent)?,
+            }
+        };
+        self.last = Some(Last { asked: parent.to_vec(), real, fd: Rc::clone(&fd) });
         Ok((fd, name))
     }
 
+    /// The path that something just made has, if a link was on the way to it.
+    fn real(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let (parent, name) = split(path);
+        let last = self.last.as_ref().filter(|last| last.asked == parent && last.real != parent)?;
+        Some(if last.real.is_empty() {
+            name.to_vec()
+        } else {
+            [&last.real, &b"/"[..], name].concat()
+        })
+    }
+
     /// Opens a directory one component at a time. `None` if it is not there and not to be made.
-    fn walk(&mut self, path: &[u8], make: bool) -> Result<Option<Rc<OwnedFd>>, Fault> {
+    pub(super) fn walk(&mut self, path: &[u8], make: bool) -> Result<Option<Rc<OwnedFd>>, Fault> {
         let mut at = Rc::clone(&self.root);
         let mut end = 0;
         for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
@@ -326,7 +374,7 @@ impl Tree {
         }
     }
 
-    fn remember(&mut self, path: &[u8], meta: Meta, replace: bool) -> Result<(), Fault> {
+    pub(super) fn remember(&mut self, path: &[u8], meta: Meta, replace: bool) -> Result<(), Fault> {
         if !replace && self.later.contains_key(path) {
             return Ok(());
         }
@@ -403,7 +451,7 @@ fn times((secs, nanos): (i64, u32)) -> Timestamps {
     Timestamps { last_access: t, last_modification: t }
 }
 
-fn writing(e: Errno) -> Fault {
+pub(super) fn writing(e: Errno) -> Fault {
     match e {
         Errno::NAMETOOLONG | Errno::ILSEQ => {
             Fault::bad_request("a name in it can't be stored").caused_by(std::io::Error::from(e))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ::providers::images::Registry;
 use types::Secret;
 
 use crate::config::section::{choice, section};
@@ -31,9 +32,11 @@ section! {
     Images {
         /// One name means another.
         aliases: BTreeMap<String, String>,
-        /// Where we may connect; empty: any public one.
-        registries: Vec<String>,
+        /// Where we may connect, and with which key; empty: any public one, over https.
+        registries: Vec<Registry>,
         pull: PullPolicy = PullPolicy::Missing,
+        /// Docker's own file of keys to registries. Empty until resolved; `none`: not read.
+        docker_config: String,
     }
 }
 
@@ -51,5 +54,9 @@ section! {
     Retention {
         /// How long the record of a destroyed sandbox is kept.
         sandboxes: Duration = Duration::from_secs(24 * 3600),
+        /// Images that no sandbox was made of for so long are removed; 0: none.
+        images: Duration,
+        /// The images unused for longest are removed until the rest is no larger; 0: none.
+        images_size_mb: u64,
     }
 }

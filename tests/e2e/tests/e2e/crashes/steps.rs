@@ -93,6 +93,9 @@ impl Walk {
             | "control.closed" => self.destroying(point).await,
             // Of another process: see `imports`.
             "images.unpacked" | "images.layer_placed" | "images.manifest_placed" => return false,
+            // Those of the images' own tests.
+            "pull.resolved" | "pull.unpacked" | "pull.placed" | "pull.layers" | "pull.recorded"
+            | "pull.named" => return false,
             _ => panic!("no test ends a server at {point}"),
         }
         true
