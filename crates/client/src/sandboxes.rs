@@ -14,6 +14,16 @@ impl Client {
         self.json_unhurried(self.call(Method::POST, "/sandboxes"), request).await
     }
 
+    /// As [`Client::spawn`]; repeated with the same key and request, it makes no second sandbox.
+    pub async fn spawn_once(
+        &self,
+        key: &str,
+        request: &api::SpawnRequest,
+    ) -> Result<api::Sandbox, Error> {
+        let call = self.call(Method::POST, "/sandboxes").header("Idempotency-Key", key);
+        self.json_unhurried(call, request).await
+    }
+
     /// Whether a spawn would be let in.
     pub async fn admission(&self, request: &api::SpawnRequest) -> Result<api::Admission, Error> {
         self.json(self.call(Method::POST, "/sandboxes/admission").json(request)).await

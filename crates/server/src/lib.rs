@@ -13,6 +13,7 @@ mod cors;
 mod door;
 mod error;
 mod extract;
+mod idempotency;
 mod json;
 mod phase;
 mod query;

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use types::{
-    EndedReason, OwnerId, Sandbox, SandboxId, SandboxState, TenantId, Timestamp, WorkerId,
+    EndedReason, OwnerId, Sandbox, SandboxId, SandboxName, SandboxState, TenantId, Timestamp,
+    WorkerId,
 };
 
 use crate::StoreError;
@@ -27,7 +28,44 @@ pub struct Counts {
     pub owner: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A key that a caller gave to a request to spawn, so that it may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpawnKey {
+    /// Stands for the caller and the key.
+    pub key: String,
+    /// Stands for what was asked for.
+    pub request: String,
+    /// Keys stored before this are forgotten.
+    pub since: Timestamp,
+}
+
+/// A name in its owner's room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameOf {
+    pub name: SandboxName,
+    pub owner: Option<OwnerId>,
+    pub tenant: Option<TenantId>,
+}
+
+impl NameOf {
+    pub(crate) fn of(sandbox: &Sandbox) -> Option<Self> {
+        sandbox.name.clone().map(|name| Self {
+            name,
+            owner: sandbox.owner_id.clone(),
+            tenant: sandbox.tenant_id.clone(),
+        })
+    }
+}
+
+/// A sandbox that answers a spawn, since an earlier one made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    pub sandbox: Sandbox,
+    /// By its name; else its key, whose spawn made it.
+    pub found: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InsertOutcome {
     Inserted,
     /// The id is taken (also by a destroyed one).
@@ -36,6 +74,10 @@ pub enum InsertOutcome {
     Full(Counts),
     /// `max_per_owner` would be exceeded.
     OwnerFull(Counts),
+    /// The key is known, or a living sandbox of that owner has the name.
+    Earlier(Box<Earlier>),
+    /// The key is known from another request.
+    KeyReused,
 }
 
 /// What to change of a sandbox; absent fields stay. The state only moves as
@@ -84,8 +126,22 @@ pub trait Store: Send + Sync {
     /// A small write and read: whether it works, for readiness.
     fn check(&self) -> Answer<'_, ()>;
 
-    /// Adds a sandbox, unless a limit forbids it. Counting and inserting are one transaction.
-    fn insert_sandbox(&self, sandbox: Sandbox, limits: Limits) -> Answer<'_, InsertOutcome>;
+    /// Adds a sandbox, unless a limit forbids it or an earlier spawn is the answer. Looking,
+    /// counting and inserting are one transaction. The name of one that is dead or expired is
+    /// free, and so is a key whose spawn failed. `sandbox.keyed` is not read.
+    fn insert_sandbox(
+        &self,
+        sandbox: Sandbox,
+        limits: Limits,
+        key: Option<SpawnKey>,
+    ) -> Answer<'_, InsertOutcome>;
+
+    /// Whether an insert would now be answered `Earlier` or `KeyReused`. Changes nothing.
+    fn earlier_spawn(
+        &self,
+        key: Option<SpawnKey>,
+        name: Option<NameOf>,
+    ) -> Answer<'_, Option<InsertOutcome>>;
 
     /// One sandbox, also a destroyed one while it is kept.
     fn sandbox(&self, id: SandboxId) -> Answer<'_, Option<Sandbox>>;
@@ -113,9 +169,13 @@ pub trait Store: Send + Sync {
     /// Not destroyed, by provider name; by counters.
     fn count_by_provider(&self, provider: String) -> Answer<'_, u64>;
 
-    /// Forgets destroyed sandboxes that ended before `before`, at most `limit` of them. Returns how
-    /// many went.
+    /// Forgets destroyed sandboxes that ended before `before` and that no key remembers, at most
+    /// `limit` of them. Returns how many went.
     fn purge_sandboxes(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
+
+    /// Forgets keys that were stored before `before`, at most `limit` of them. Returns how many
+    /// went.
+    fn purge_spawn_keys(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
 
     /// Inserts or updates by id; `created_at` of an existing row stays.
     fn upsert_worker(&self, worker: WorkerRecord) -> Answer<'_, WorkerRecord>;

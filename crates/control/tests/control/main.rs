@@ -10,6 +10,7 @@ mod exec;
 mod extend;
 mod leaks;
 mod reach;
+mod repeat;
 mod spawn;
 mod sqlite;
 mod support;

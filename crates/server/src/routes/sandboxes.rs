@@ -8,13 +8,14 @@ use control::{Destroyed, SpawnInput};
 use http::{HeaderMap, StatusCode};
 use protocol::worker::StatsReport;
 use types::api::{self, ExtendRequest, Pruned, SpawnRequest, Status};
-use types::{Fault, Sandbox, duration};
+use types::{Fault, Sandbox, SandboxName, duration};
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::extract::{Json, Param, answer, ok, owner_id};
+use crate::extract::{Json, Param, Whole, answer, ok, owner_id};
 use crate::query::Query;
+use crate::{idempotency, json};
 
 const DEFAULT_LINES: u32 = 100;
 
@@ -28,11 +29,16 @@ pub(crate) async fn spawn(
     State(app): State<App>,
     caller: Caller,
     headers: HeaderMap,
-    Json(request): Json<SpawnRequest>,
+    Whole(bytes): Whole,
 ) -> Result<Response, Error> {
     let context = caller.context_with_owner(&headers)?;
-    let record = app.control.spawn(&context, input(request)?).await?;
-    Ok(answer(StatusCode::CREATED, &body(record)))
+    let wanted = SpawnInput {
+        key: idempotency::key(&headers, &caller, &context, &bytes)?,
+        ..input(json::read(&bytes)?)?
+    };
+    let obtained = app.control.obtain(&context, wanted).await?;
+    let status = if obtained.found { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(answer(status, &body(obtained.sandbox)))
 }
 
 pub(crate) async fn admission(
@@ -131,6 +137,7 @@ fn body(record: Sandbox) -> api::Sandbox {
         disk_size_mb: (record.size.disk_size_mb > 0).then_some(record.size.disk_size_mb),
         owner_id: record.owner_id.map(|o| o.to_string()),
         tenant_id: record.tenant_id.map(|t| t.to_string()),
+        name: record.name.map(|n| n.to_string()),
         vm_id: record.vm_id,
         worker_id: Some(record.worker_id.to_string()),
         created_at: record.created_at,
@@ -159,7 +166,13 @@ fn input(request: SpawnRequest) -> Result<SpawnInput, Fault> {
         ttl: lifetime(request.ttl.as_deref())?,
         owner: owner.map(owner_id).transpose()?,
         metadata: request.metadata.unwrap_or_default(),
+        name: filled(request.name).map(sandbox_name).transpose()?,
+        key: None,
     })
+}
+
+fn sandbox_name(text: String) -> Result<SandboxName, Fault> {
+    SandboxName::parse(text).map_err(|e| Fault::bad_request(e.to_string()))
 }
 
 /// A number of something; zero means the default.

@@ -6,3 +6,4 @@ mod house;
 mod answers;
 mod doors;
 mod leaving;
+mod repeats;

@@ -9,6 +9,7 @@
 //! Records of living sandboxes are also kept in memory (`living`): most reads go no further.
 
 mod checkpoint;
+mod claims;
 mod errors;
 mod guard;
 mod job;

@@ -7,8 +7,8 @@ use rusqlite::{Error, Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use types::{
-    EndedReason, OwnerId, Sandbox, SandboxId, SandboxSize, SandboxState, TenantId, Timestamp,
-    WorkerId,
+    EndedReason, OwnerId, Sandbox, SandboxId, SandboxName, SandboxSize, SandboxState, TenantId,
+    Timestamp, WorkerId,
 };
 
 use crate::WorkerRecord;
@@ -56,6 +56,8 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
             EndedReason::parse(&text).ok_or("an unknown reason")
         })?,
         answered: row.get(17)?,
+        name: optional_word(row, 18, SandboxName::parse)?,
+        keyed: natural(row, 19)? > 0,
     })
 }
 
@@ -73,11 +75,11 @@ pub(super) fn worker(row: &Row<'_>) -> Result<WorkerRecord> {
     })
 }
 
-fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
     Ok(Timestamp::from_unix_nanos(row.get::<_, i64>(column)?.into()))
 }
 
-fn word<T, E: Display>(
+pub(super) fn word<T, E: Display>(
     row: &Row<'_>,
     column: usize,
     parse: impl FnOnce(String) -> Result<T, E>,

@@ -4,15 +4,19 @@ use rusqlite::{Connection, OptionalExtension, Params, Result, params};
 use types::{OwnerId, Sandbox, SandboxId, SandboxState, Timestamp, WorkerId};
 
 use super::rows::{self, integer, nanos};
-use super::statements;
-use crate::{Change, Counts, InsertOutcome, Limits, ListFilter};
+use super::{claims, statements};
+use crate::{Change, Counts, InsertOutcome, Limits, ListFilter, SpawnKey};
 
 pub(super) fn insert(
     db: &Connection,
     sandbox: &Sandbox,
     limits: Limits,
+    key: Option<&SpawnKey>,
     now: Timestamp,
 ) -> Result<InsertOutcome> {
+    if let Some(before) = claims::settle(db, sandbox, key, now)? {
+        return Ok(before);
+    }
     if let Some(refusal) = over_limit(db, sandbox, limits)? {
         // Whoever asks again for an id that he has already got is told so, however full it is.
         let taken = get(db, &sandbox.id)?.is_some();
@@ -38,11 +42,20 @@ pub(super) fn insert(
         sandbox.preview_domain,
         sandbox.ended_reason.map(|reason| reason.as_str()),
         sandbox.answered,
+        sandbox.name.as_ref().map(|name| name.as_str()),
+        i64::from(key.is_some()),
         sandbox.state.is_final().then(|| nanos(now)),
         !sandbox.state.is_final(),
         sandbox.state == SandboxState::Destroying,
+        sandbox.name.is_some() && claims::may_hold(sandbox.state),
     ])?;
-    Ok(if inserted == 0 { InsertOutcome::Duplicate } else { InsertOutcome::Inserted })
+    if inserted == 0 {
+        return Ok(InsertOutcome::Duplicate);
+    }
+    if let Some(key) = key {
+        claims::put(db, key, &sandbox.id, false, now)?;
+    }
+    Ok(InsertOutcome::Inserted)
 }
 
 fn over_limit(db: &Connection, sandbox: &Sandbox, limits: Limits) -> Result<Option<InsertOutcome>> {

@@ -14,7 +14,7 @@ macro_rules! sandbox_columns {
     () => {
         "id, state, provider, image, memory_mb, vcpus, disk_size_mb, owner_id, tenant_id, vm_id, \
          worker_id, generation, created_at, expires_at, metadata, preview_domain, ended_reason, \
-         answered"
+         answered, name, keys"
     };
 }
 
@@ -38,17 +38,17 @@ statements! {
     GET_META = "SELECT value FROM meta WHERE key = ?1";
 
     INSERT_SANDBOX = concat!(
-        "INSERT INTO sandboxes (", sandbox_columns!(), ", ended_at, live, ending) VALUES (?1, ?2, ?3, ?4, ?5, \
-         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) \
+        "INSERT INTO sandboxes (", sandbox_columns!(), ", ended_at, live, ending, holds_name) VALUES (?1, ?2, ?3, ?4, \
+         ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24) \
          ON CONFLICT (id) DO NOTHING"
     );
     GET_SANDBOX = concat!("SELECT ", sandbox_columns!(), " FROM sandboxes WHERE id = ?1");
     /// One for each kind of step: SQLite rewrites every index that depends on a column that is
     /// set, also to what it was.
     UPDATE_STATE = "UPDATE sandboxes SET state = ?2 WHERE id = ?1";
-    UPDATE_ENDING = "UPDATE sandboxes SET state = ?2, ending = 1 WHERE id = ?1";
+    UPDATE_ENDING = "UPDATE sandboxes SET state = ?2, ending = 1, holds_name = 0 WHERE id = ?1";
     UPDATE_ENDED = "UPDATE sandboxes \
-        SET state = ?2, live = 0, ending = 0, ended_at = ?3 WHERE id = ?1";
+        SET state = ?2, live = 0, ending = 0, holds_name = 0, ended_at = ?3 WHERE id = ?1";
     UPDATE_ANSWERED = "UPDATE sandboxes SET answered = ?2 WHERE id = ?1";
     UPDATE_EXPIRY = "UPDATE sandboxes SET expires_at = ?2 WHERE id = ?1";
     UPDATE_DETAILS = "UPDATE sandboxes SET vm_id = ?2, ended_reason = ?3 WHERE id = ?1";
@@ -84,8 +84,23 @@ statements! {
          ORDER BY created_at, id LIMIT ?2"
     );
     PURGE = "DELETE FROM sandboxes WHERE rowid IN ( \
-        SELECT rowid FROM sandboxes INDEXED BY ended \
-        WHERE live = 0 AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)";
+        SELECT rowid FROM sandboxes INDEXED BY forgettable \
+        WHERE live = 0 AND keys = 0 AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)";
+
+    HOLDER_OF_NAME = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY held_names \
+         WHERE holds_name = 1 AND name = ?1 \
+         AND coalesce(owner_id, '') = coalesce(?2, '') \
+         AND coalesce(tenant_id, '') = coalesce(?3, '')"
+    );
+    RELEASE_NAME = "UPDATE sandboxes SET holds_name = 0 WHERE id = ?1";
+    GET_KEY = "SELECT request, sandbox_id, found, created_at FROM spawn_keys WHERE key = ?1";
+    PUT_KEY = "INSERT INTO spawn_keys (key, request, sandbox_id, found, created_at) \
+        VALUES (?1, ?2, ?3, ?4, ?5)";
+    DELETE_KEY = "DELETE FROM spawn_keys WHERE key = ?1 RETURNING sandbox_id";
+    OLD_KEYS = "SELECT key FROM spawn_keys INDEXED BY spawn_keys_oldest \
+        WHERE created_at < ?1 ORDER BY created_at LIMIT ?2";
+    COUNT_KEY = "UPDATE sandboxes SET keys = keys + ?2 WHERE id = ?1 AND keys + ?2 >= 0";
 
     COUNTS = "SELECT \
         coalesce((SELECT live FROM live_counts WHERE kind = 'total' AND name = ''), 0), \
@@ -127,7 +142,9 @@ mod tests {
         migrations::run(&mut db, 0).unwrap();
         for (name, sql) in ALL {
             for line in plan(&db, sql) {
-                let scans = line.contains("SCAN sandboxes") || line.contains("SCAN live_counts");
+                let scans = line.contains("SCAN sandboxes")
+                    || line.contains("SCAN live_counts")
+                    || line.contains("SCAN spawn_keys");
                 assert!(!scans && !line.contains("TEMP B-TREE"), "{name}: {line}");
             }
         }

@@ -12,10 +12,11 @@ use types::{OwnerId, Sandbox, SandboxId, Timestamp, WorkerId};
 use super::lane::Lane;
 use super::living::Living;
 use super::writer::Writer;
-use super::{checkpoint, errors, open, readers, rows, sandboxes, statements, workers};
+use super::{checkpoint, claims, errors, open, readers, rows, sandboxes, statements, workers};
 use crate::interface::Answer;
 use crate::{
-    BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, Store, StoreError, WorkerRecord,
+    BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, NameOf, SpawnKey, Store,
+    StoreError, WorkerRecord,
 };
 
 /// How the store waits and how wide it is.
@@ -129,18 +130,33 @@ impl Store for SqliteStore {
         Box::pin(self.writer.ask(move |db| check(db, &now)))
     }
 
-    fn insert_sandbox(&self, sandbox: Sandbox, limits: Limits) -> Answer<'_, InsertOutcome> {
+    fn insert_sandbox(
+        &self,
+        sandbox: Sandbox,
+        limits: Limits,
+        key: Option<SpawnKey>,
+    ) -> Answer<'_, InsertOutcome> {
         let now = self.clock.wall();
         let living = Arc::clone(&self.living);
-        let sandbox = Arc::new(sandbox);
-        let inserted = Arc::clone(&sandbox);
+        let inserted = Sandbox { keyed: key.is_some(), ..sandbox.clone() };
         let note = move |outcome: &InsertOutcome| {
             if *outcome == InsertOutcome::Inserted {
                 living.note(&inserted);
             }
         };
-        let insert = move |db: &Connection| sandboxes::insert(db, &sandbox, limits, now);
+        let insert =
+            move |db: &Connection| sandboxes::insert(db, &sandbox, limits, key.as_ref(), now);
         Box::pin(self.writer.ask_then(insert, note))
+    }
+
+    fn earlier_spawn(
+        &self,
+        key: Option<SpawnKey>,
+        name: Option<NameOf>,
+    ) -> Answer<'_, Option<InsertOutcome>> {
+        let now = self.clock.wall();
+        let find = move |db: &Connection| claims::find(db, key.as_ref(), name.as_ref(), now);
+        Box::pin(self.readers.ask(find))
     }
 
     fn sandbox(&self, id: SandboxId) -> Answer<'_, Option<Sandbox>> {
@@ -186,6 +202,10 @@ impl Store for SqliteStore {
 
     fn purge_sandboxes(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
         Box::pin(self.writer.ask(move |db| sandboxes::purge(db, before, limit)))
+    }
+
+    fn purge_spawn_keys(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        Box::pin(self.writer.ask(move |db| claims::purge(db, before, limit)))
     }
 
     fn upsert_worker(&self, worker: WorkerRecord) -> Answer<'_, WorkerRecord> {

@@ -14,7 +14,7 @@ async fn fill(store: &dyn Store) {
             tenant_id: Some(TenantId::parse(tenant).unwrap()),
             ..sandbox(number)
         };
-        store.insert_sandbox(new, Limits::default()).await.unwrap();
+        store.insert_sandbox(new, Limits::default(), None).await.unwrap();
     }
 }
 
@@ -59,7 +59,7 @@ pub async fn pages_neither_repeat_nor_skip(bed: &dyn Bed) {
 pub async fn a_tenant_sees_its_own(bed: &dyn Bed) {
     let store = bed.open();
     fill(&*store).await;
-    store.insert_sandbox(sandbox(99), Limits::default()).await.unwrap();
+    store.insert_sandbox(sandbox(99), Limits::default(), None).await.unwrap();
     let ours =
         |after, limit| ListFilter { tenant: Some(TenantId::parse("ours").unwrap()), after, limit };
     let all = store.sandboxes(ours(None, None)).await.unwrap();

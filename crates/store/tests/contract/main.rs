@@ -6,6 +6,7 @@
 
 mod bed;
 mod changes;
+mod claims;
 mod durability;
 mod faults;
 mod files;
@@ -34,6 +35,12 @@ mod sqlite {
         inserts::limits_hold_under_concurrent_inserts,
         inserts::a_limit_counts_only_what_lives,
         inserts::counters_equal_a_count_after_a_random_walk,
+        claims::a_key_finds_its_spawn_until_it_is_forgotten,
+        claims::a_key_whose_spawn_failed_is_free,
+        claims::a_name_is_held_by_one_living_sandbox_of_an_owner,
+        claims::a_name_and_a_key_go_together,
+        claims::of_many_at_once_one_is_made,
+        claims::bug_32_keys_and_what_they_hold_are_purged,
         changes::every_transition_is_allowed_or_refused_as_the_table_says,
         changes::conditions_must_hold,
         changes::fields_change_alone,
