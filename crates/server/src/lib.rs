@@ -10,6 +10,7 @@ mod body;
 mod config;
 mod connection;
 mod cors;
+mod digest;
 mod door;
 mod error;
 mod extract;
@@ -22,6 +23,7 @@ mod routes;
 mod serve;
 mod site;
 mod table;
+mod upload;
 mod utf8;
 
 #[cfg(test)]

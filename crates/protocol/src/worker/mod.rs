@@ -10,6 +10,7 @@ mod worker_link;
 pub use control_link::{ControlLink, Heartbeat, SandboxEnded};
 pub use order::{
     ByteStream, Bytes, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply,
-    LeaseToken, OutputStream, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport,
+    LeaseToken, OutputStream, ProviderReport, ReadRange, SandboxFact, SpawnOrder, Spawned,
+    StatsReport,
 };
 pub use worker_link::{BoxFuture, WorkerLink};

@@ -4,6 +4,7 @@ mod fake;
 mod house;
 
 mod answers;
+mod content;
 mod doors;
 mod leaving;
 mod repeats;
