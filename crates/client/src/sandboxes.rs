@@ -38,6 +38,19 @@ impl Client {
         self.json(self.call(Method::GET, "/sandboxes")).await
     }
 
+    /// A page of the list that such a query means (`state`, `provider`, `metadata.KEY`, `limit`,
+    /// `cursor`), and the cursor of the next one if there is one.
+    pub async fn list_page(
+        &self,
+        query: &[(&str, &str)],
+    ) -> Result<(Vec<api::Sandbox>, Option<String>), Error> {
+        let call = self.call(Method::GET, "/sandboxes").query(query).timeout(self.timeout());
+        let response = self.send(call).await?;
+        let next = response.headers().get("x-next-cursor").and_then(|v| v.to_str().ok());
+        let next = next.map(str::to_owned);
+        Ok((self.read_json(response).await?, next))
+    }
+
     /// Ends a sandbox; `grace`: asks it first. `destroying` when it needs longer than the server
     /// waits.
     pub async fn destroy(&self, id: &str, grace: Option<Duration>) -> Result<api::Status, Error> {

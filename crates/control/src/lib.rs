@@ -21,5 +21,7 @@ pub use background::TaskRun;
 pub use config::{Context, ControlConfig, Defaults};
 pub use control::Control;
 pub use providers::Readiness;
-pub use sandboxes::{Captured, Destroyed, ExecInput, ExecMode, Obtained, RepeatKey, SpawnInput};
+pub use sandboxes::{
+    Captured, Destroyed, ExecInput, ExecMode, Finding, Obtained, RepeatKey, SpawnInput,
+};
 pub use workers::WorkerView;

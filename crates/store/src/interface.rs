@@ -95,13 +95,34 @@ pub struct Change {
     pub generation: Option<u64>,
 }
 
+/// Which sandboxes to list. All that is said has to hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListFilter {
     pub tenant: Option<TenantId>,
+    pub provider: Option<String>,
+    /// In one of these states, as stored; empty: all but `Destroyed`, which has to be asked for
+    /// alone.
+    pub states: Vec<SandboxState>,
+    /// Entries of its metadata.
+    pub labels: Vec<(String, String)>,
     /// Newest first, starting after this one.
     pub after: Option<(Timestamp, SandboxId)>,
     /// At most so many; `None`: all.
     pub limit: Option<u32>,
+}
+
+impl ListFilter {
+    /// Whether a sandbox is one that is meant, wherever the list begins.
+    pub fn lets_through(&self, sandbox: &Sandbox) -> bool {
+        let state = match &self.states[..] {
+            [] => sandbox.state != SandboxState::Destroyed,
+            states => states.contains(&sandbox.state),
+        };
+        state
+            && (self.tenant.is_none() || self.tenant == sandbox.tenant_id)
+            && self.provider.as_ref().is_none_or(|p| *p == sandbox.provider)
+            && self.labels.iter().all(|(key, value)| sandbox.metadata.get(key) == Some(value))
+    }
 }
 
 /// A row of the worker registry.
@@ -146,7 +167,7 @@ pub trait Store: Send + Sync {
     /// One sandbox, also a destroyed one while it is kept.
     fn sandbox(&self, id: SandboxId) -> Answer<'_, Option<Sandbox>>;
 
-    /// Sandboxes that are not destroyed, newest first.
+    /// Sandboxes, newest first, and by id among equals.
     fn sandboxes(&self, filter: ListFilter) -> Answer<'_, Vec<Sandbox>>;
 
     /// Changes one sandbox and returns it as it then is; `None` if there is none, or a condition

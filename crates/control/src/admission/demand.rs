@@ -19,6 +19,8 @@ const MAX_DISK_MB: u32 = 64 * 1024 * 1024;
 const MAX_IMAGE: usize = 512;
 /// Metadata is labels; it is read back with each list.
 const MAX_METADATA: usize = 64 * 1024;
+/// Each is found by an index of its own.
+const MAX_LABELS: usize = 256;
 
 /// A sandbox that is asked for.
 #[derive(Clone)]
@@ -53,6 +55,10 @@ impl Wish {
             return Err(Fault::bad_request(format!(
                 "metadata is larger than {MAX_METADATA} bytes"
             )));
+        }
+        if input.metadata.len() > MAX_LABELS {
+            let text = format!("metadata has more than {MAX_LABELS} entries");
+            return Err(Fault::bad_request(text));
         }
         let ttl = input.ttl.unwrap_or(defaults.ttl);
         if ttl.is_zero() {

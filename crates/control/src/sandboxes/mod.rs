@@ -7,6 +7,7 @@ mod ending;
 mod exec;
 mod extend;
 mod files;
+mod find;
 mod flights;
 mod get;
 mod inputs;
@@ -18,6 +19,7 @@ mod watch;
 
 pub use destroy::Destroyed;
 pub use exec::Captured;
+pub use find::Finding;
 pub use inputs::{ExecInput, ExecMode, RepeatKey, SpawnInput};
 pub use repeat::Obtained;
 

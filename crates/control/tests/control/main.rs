@@ -8,6 +8,7 @@ mod background;
 mod destroy;
 mod exec;
 mod extend;
+mod find;
 mod leaks;
 mod reach;
 mod repeat;

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{Error, chain};
 use crate::extract::{Json, Param, ok};
+use crate::page::{Page, put_next};
 use crate::query::Query;
 
 /// Content is passed on in pieces of this size.
@@ -53,12 +54,18 @@ pub(crate) async fn list(
     Param(id): Param,
     query: Query,
 ) -> Result<Response, Error> {
+    let page = Page::parse(&query)?;
     let path = match query.get("path") {
         None | Some("") => "/".to_owned(),
         Some(_) => path_of(&query)?,
     };
     match app.control.files(&caller.context(), &id, FileOp::List { path }).await? {
-        FileReply::Entries(entries) => Ok(ok(&entries.into_iter().map(info).collect::<Vec<_>>())),
+        FileReply::Entries(entries) => {
+            let (entries, next) = page.of(entries, |entry| &entry.path);
+            let mut response = ok(&entries.into_iter().map(info).collect::<Vec<_>>());
+            put_next(&mut response, next.as_deref());
+            Ok(response)
+        }
         FileReply::Done | FileReply::Content { .. } | FileReply::File(_) | FileReply::Paths(_) => {
             Err(unexpected())
         }
@@ -87,9 +94,18 @@ pub(crate) async fn glob(
     Param(id): Param,
     query: Query,
 ) -> Result<Response, Error> {
+    let page = Page::parse(&query)?;
     let pattern = no_nul(query.require("pattern")?)?;
     match app.control.files(&caller.context(), &id, FileOp::Glob { pattern }).await? {
-        FileReply::Paths(paths) => Ok(ok(&paths)),
+        FileReply::Paths(mut paths) => {
+            if page != Page::default() {
+                paths.sort_unstable();
+            }
+            let (paths, next) = page.of(paths, |path| path);
+            let mut response = ok(&paths);
+            put_next(&mut response, next.as_deref());
+            Ok(response)
+        }
         FileReply::Done
         | FileReply::Content { .. }
         | FileReply::Entries(_)

@@ -14,15 +14,31 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::extract::{Json, Param, Whole, answer, ok, owner_id};
+use crate::page::{Page, put_next};
 use crate::query::Query;
-use crate::{idempotency, json};
+use crate::{finding, idempotency, json};
 
 const DEFAULT_LINES: u32 = 100;
 
-pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Response, Error> {
-    let records = app.control.sandboxes(&caller.context()).await?;
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    query: Query,
+) -> Result<Response, Error> {
+    let (page, finding) = (Page::parse(&query)?, finding::parse(&query)?);
+    let after = page.after.as_deref().map(finding::placed).transpose()?;
+    // One more than is asked for, to know whether there are more.
+    let limit = page.limit.map(|limit| limit + 1);
+    let mut records = app.control.find(&caller.context(), &finding, after, limit).await?;
+    let full = page.limit.is_some_and(|limit| records.len() > limit as usize);
+    if full {
+        records.pop();
+    }
+    let next = records.last().filter(|_| full).map(finding::place);
     let bodies: Vec<api::Sandbox> = records.into_iter().map(body).collect();
-    Ok(ok(&bodies))
+    let mut response = ok(&bodies);
+    put_next(&mut response, next.as_deref());
+    Ok(response)
 }
 
 pub(crate) async fn spawn(
@@ -75,8 +91,13 @@ pub(crate) async fn destroy(
     Ok(answer(status, &Status { status: word.to_owned() }))
 }
 
-pub(crate) async fn prune(State(app): State<App>, caller: Caller) -> Result<Response, Error> {
-    Ok(ok(&Pruned { pruned: app.control.prune(&caller.context()).await? }))
+pub(crate) async fn prune(
+    State(app): State<App>,
+    caller: Caller,
+    query: Query,
+) -> Result<Response, Error> {
+    let finding = finding::parse(&query)?;
+    Ok(ok(&Pruned { pruned: app.control.prune(&caller.context(), finding).await? }))
 }
 
 pub(crate) async fn extend(

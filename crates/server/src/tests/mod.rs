@@ -7,4 +7,5 @@ mod answers;
 mod content;
 mod doors;
 mod leaving;
+mod pages;
 mod repeats;

@@ -1,5 +1,6 @@
 //! Records to rows and back.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use rusqlite::types::Type;
@@ -58,6 +59,21 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
         answered: row.get(17)?,
         name: optional_word(row, 18, SandboxName::parse)?,
         keyed: natural(row, 19)? > 0,
+    })
+}
+
+/// What is left of a row that goes, as far as its labels need it.
+pub(super) struct Labelled {
+    pub id: SandboxId,
+    pub created_at: Timestamp,
+    pub metadata: BTreeMap<String, String>,
+}
+
+pub(super) fn labelled(row: &Row<'_>) -> Result<Labelled> {
+    Ok(Labelled {
+        id: word(row, 0, SandboxId::parse)?,
+        created_at: time(row, 1)?,
+        metadata: parsed_json(row, 2)?.unwrap_or_default(),
     })
 }
 

@@ -53,18 +53,54 @@ statements! {
     UPDATE_EXPIRY = "UPDATE sandboxes SET expires_at = ?2 WHERE id = ?1";
     UPDATE_DETAILS = "UPDATE sandboxes SET vm_id = ?2, ended_reason = ?3 WHERE id = ?1";
 
-    /// `INDEXED BY` fails where the index could not serve: better than a scan nobody notices.
+    /// `INDEXED BY` fails where the index could not serve: better than a scan nobody notices. What
+    /// reads a list stops when it has enough.
     LIST = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_newest \
          WHERE live = 1 AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
-         ORDER BY created_at DESC, id LIMIT ?3"
+         ORDER BY created_at DESC, id"
     );
     LIST_OF_TENANT = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_of_tenant \
-         WHERE live = 1 AND tenant_id = ?4 \
+         WHERE live = 1 AND tenant_id = ?3 \
          AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
-         ORDER BY created_at DESC, id LIMIT ?3"
+         ORDER BY created_at DESC, id"
     );
+    LIST_OF_PROVIDER = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_of_provider \
+         WHERE live = 1 AND provider = ?3 \
+         AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         ORDER BY created_at DESC, id"
+    );
+    LIST_IN_STATE = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_in_state \
+         WHERE live = 1 AND state <> 'running' AND state = ?3 \
+         AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         ORDER BY created_at DESC, id"
+    );
+    LIST_ENDED = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY ended_newest \
+         WHERE live = 0 AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         ORDER BY created_at DESC, id"
+    );
+    LIST_ENDED_OF_TENANT = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY ended_of_tenant \
+         WHERE live = 0 AND tenant_id = ?3 \
+         AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         ORDER BY created_at DESC, id"
+    );
+    LIST_LABELLED = concat!(
+        "SELECT ", sandbox_columns!(), " FROM labels CROSS JOIN sandboxes ON id = sandbox_id \
+         WHERE label_key = ?3 AND label_value = ?4 AND of_living = ?5 \
+         AND made_at <= ?1 AND (made_at < ?1 OR sandbox_id > ?2) \
+         ORDER BY made_at DESC, sandbox_id"
+    );
+    ADD_LABEL = "INSERT INTO labels (label_key, label_value, of_living, made_at, sandbox_id) \
+        VALUES (?1, ?2, ?3, ?4, ?5)";
+    END_LABEL = "UPDATE labels SET of_living = 0 WHERE label_key = ?1 AND label_value = ?2 \
+        AND of_living = 1 AND made_at = ?3 AND sandbox_id = ?4";
+    DROP_LABEL = "DELETE FROM labels WHERE label_key = ?1 AND label_value = ?2 \
+        AND of_living = 0 AND made_at = ?3 AND sandbox_id = ?4";
     LIST_OF_WORKER = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_of_worker \
          WHERE live = 1 AND worker_id = ?1 ORDER BY created_at DESC, id"
@@ -85,7 +121,8 @@ statements! {
     );
     PURGE = "DELETE FROM sandboxes WHERE rowid IN ( \
         SELECT rowid FROM sandboxes INDEXED BY forgettable \
-        WHERE live = 0 AND keys = 0 AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)";
+        WHERE live = 0 AND keys = 0 AND ended_at < ?1 ORDER BY ended_at LIMIT ?2) \
+        RETURNING id, created_at, metadata";
 
     HOLDER_OF_NAME = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY held_names \
@@ -144,7 +181,8 @@ mod tests {
             for line in plan(&db, sql) {
                 let scans = line.contains("SCAN sandboxes")
                     || line.contains("SCAN live_counts")
-                    || line.contains("SCAN spawn_keys");
+                    || line.contains("SCAN spawn_keys")
+                    || line.contains("SCAN labels");
                 assert!(!scans && !line.contains("TEMP B-TREE"), "{name}: {line}");
             }
         }

@@ -12,7 +12,9 @@ use types::{OwnerId, Sandbox, SandboxId, Timestamp, WorkerId};
 use super::lane::Lane;
 use super::living::Living;
 use super::writer::Writer;
-use super::{checkpoint, claims, errors, open, readers, rows, sandboxes, statements, workers};
+use super::{
+    checkpoint, claims, errors, lists, open, readers, rows, sandboxes, statements, workers,
+};
 use crate::interface::Answer;
 use crate::{
     BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, NameOf, SpawnKey, Store,
@@ -61,7 +63,7 @@ impl SqliteStore {
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, StoreError> {
         let SqliteOptions { busy_timeout, queue, readers, clock } = options;
         let opened = open::open(path, busy_timeout, &clock)?;
-        let records = sandboxes::list(&opened.writer, &ListFilter::default());
+        let records = lists::list(&opened.writer, &ListFilter::default());
         let living = Arc::new(Living::new(records.map_err(errors::at_opening)?));
         let (checkpoints, checkpointer) = checkpoint::pair(open::for_checkpoints(&opened.path)?);
         let mut reading = Vec::new();
@@ -167,7 +169,7 @@ impl Store for SqliteStore {
     }
 
     fn sandboxes(&self, filter: ListFilter) -> Answer<'_, Vec<Sandbox>> {
-        Box::pin(self.readers.ask(move |db| sandboxes::list(db, &filter)))
+        Box::pin(self.readers.ask(move |db| lists::list(db, &filter)))
     }
 
     fn change_sandbox(&self, id: SandboxId, change: Change) -> Answer<'_, Option<Sandbox>> {

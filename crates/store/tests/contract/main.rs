@@ -49,6 +49,7 @@ mod sqlite {
         lists::newest_first_and_by_id_among_equals,
         lists::pages_neither_repeat_nor_skip,
         lists::a_tenant_sees_its_own,
+        lists::bug_50_every_filter_finds_what_a_look_at_all_finds,
         sweeps::due_are_those_whose_time_is_up_oldest_first,
         sweeps::unfinished_is_what_a_crash_left,
         sweeps::a_worker_has_its_own,

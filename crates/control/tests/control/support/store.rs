@@ -202,11 +202,14 @@ impl Store for MemoryStore {
 
     fn sandboxes(&self, filter: ListFilter) -> Answer<'_, Vec<Sandbox>> {
         self.call("list", move |state, _| {
-            let seen = |r: &&Sandbox| {
-                !r.state.is_final() && (filter.tenant.is_none() || filter.tenant == r.tenant_id)
-            };
+            let seen = |r: &&Sandbox| filter.lets_through(r);
             let mut found: Vec<_> = state.rows.values().filter(seen).cloned().collect();
+            // By id among equals, since the rows are.
             found.sort_by_key(|r| std::cmp::Reverse(r.created_at));
+            if let Some((time, id)) = &filter.after {
+                found.retain(|r| r.created_at < *time || (r.created_at == *time && r.id > *id));
+            }
+            found.truncate(filter.limit.map_or(usize::MAX, |limit| limit as usize));
             found
         })
     }
