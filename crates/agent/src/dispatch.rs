@@ -91,10 +91,10 @@ impl Agent {
                 self.open_call(id, call, work);
                 Ok(None)
             }
-            Request::Read { path } => {
+            Request::Read { path, range } => {
                 let Some(conn) = self.conns.get_mut(&id) else { return Ok(None) };
                 let port = &mut Port { out: &mut conn.out, call, credit: &mut 0 };
-                let job = ReadJob::start(&self.tree, &path, port)?;
+                let job = ReadJob::start(&self.tree, &path, range, port)?;
                 self.open_job(id, call, Job::Read(job))
             }
             Request::List { path } => {

@@ -244,8 +244,9 @@ impl Agent {
     }
 
     fn hello(&self) -> Hello {
-        let mut capabilities =
-            vec![capability::EXEC.into(), capability::FILES.into(), capability::LOGS.into()];
+        let always =
+            [capability::EXEC, capability::FILES, capability::LOGS, capability::READ_RANGE];
+        let mut capabilities: Vec<String> = always.map(Into::into).into();
         if self.cgroups.is_some() {
             capabilities.push(capability::EXEC_CGROUP.into());
         }

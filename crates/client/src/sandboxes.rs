@@ -14,6 +14,16 @@ impl Client {
         self.json_unhurried(self.call(Method::POST, "/sandboxes"), request).await
     }
 
+    /// As [`Client::spawn`]; repeated with the same key and request, it makes no second sandbox.
+    pub async fn spawn_once(
+        &self,
+        key: &str,
+        request: &api::SpawnRequest,
+    ) -> Result<api::Sandbox, Error> {
+        let call = self.call(Method::POST, "/sandboxes").header("Idempotency-Key", key);
+        self.json_unhurried(call, request).await
+    }
+
     /// Whether a spawn would be let in.
     pub async fn admission(&self, request: &api::SpawnRequest) -> Result<api::Admission, Error> {
         self.json(self.call(Method::POST, "/sandboxes/admission").json(request)).await
@@ -26,6 +36,19 @@ impl Client {
     /// Every sandbox that is not destroyed, newest first.
     pub async fn list(&self) -> Result<Vec<api::Sandbox>, Error> {
         self.json(self.call(Method::GET, "/sandboxes")).await
+    }
+
+    /// A page of the list that such a query means (`state`, `provider`, `metadata.KEY`, `limit`,
+    /// `cursor`), and the cursor of the next one if there is one.
+    pub async fn list_page(
+        &self,
+        query: &[(&str, &str)],
+    ) -> Result<(Vec<api::Sandbox>, Option<String>), Error> {
+        let call = self.call(Method::GET, "/sandboxes").query(query).timeout(self.timeout());
+        let response = self.send(call).await?;
+        let next = response.headers().get("x-next-cursor").and_then(|v| v.to_str().ok());
+        let next = next.map(str::to_owned);
+        Ok((self.read_json(response).await?, next))
     }
 
     /// Ends a sandbox; `grace`: asks it first. `destroying` when it needs longer than the server

@@ -22,5 +22,7 @@ pub use background::TaskRun;
 pub use config::{Context, ControlConfig, Defaults, ImageRetention};
 pub use control::Control;
 pub use providers::Readiness;
-pub use sandboxes::{Captured, Destroyed, ExecInput, ExecMode, SpawnInput};
+pub use sandboxes::{
+    Captured, Destroyed, ExecInput, ExecMode, Finding, Obtained, RepeatKey, SpawnInput,
+};
 pub use workers::WorkerView;

@@ -1,4 +1,5 @@
-//! Bodies of requests that are read whole, with a bound on size and on time.
+//! Bodies of requests that are read whole, with a bound on size and on time; `upload` has those that
+//! stream.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use tokio::time::{Instant, timeout_at};
 use types::{ErrorCode, Fault};
 
 /// For a body that does not come at all.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A body may take a second longer for each so many bytes that did come: slower than that is no
 /// slow line, but somebody holding connections.
-const BYTES_A_SECOND: u64 = 16 * 1024;
+pub(crate) const BYTES_A_SECOND: u64 = 16 * 1024;
 /// How much of a body that is refused is read and thrown away, so that its sender reads our
 /// answer instead of a connection reset.
 const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
@@ -46,7 +47,7 @@ pub(crate) async fn collect(mut body: Body, limit: u64) -> Result<Bytes, Fault> 
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, Fault> {
+pub(crate) async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, Fault> {
     loop {
         let frame = timeout_at(deadline, body.frame()).await.map_err(|_| {
             Fault::new(ErrorCode::Timeout, "the body of the request did not arrive in time")
@@ -66,15 +67,20 @@ async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, Fault
 }
 
 async fn refuse(mut body: Body, limit: u64) -> Fault {
+    drain(&mut body).await;
+    Fault::new(ErrorCode::TooLarge, format!("the body has more than {limit} bytes"))
+}
+
+/// Reads on for a while, so that the sender comes to read our answer.
+pub(crate) async fn drain(body: &mut Body) {
     let deadline = Instant::now() + DRAIN_TIME;
     let mut drained = 0;
     while drained < DRAIN_BYTES {
-        match next(&mut body, deadline).await {
+        match next(body, deadline).await {
             Ok(Some(chunk)) => drained += chunk.len() as u64,
             Ok(None) | Err(_) => break,
         }
     }
-    Fault::new(ErrorCode::TooLarge, format!("the body has more than {limit} bytes"))
 }
 
 #[cfg(test)]

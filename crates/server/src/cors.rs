@@ -11,7 +11,10 @@ const HEADERS: HeaderValue = HeaderValue::from_static(
     "Content-Type, X-API-Key, X-Admin-API-Key, X-Request-ID, X-User-ID, X-Tenant-ID, \
      Authorization, Idempotency-Key",
 );
-const EXPOSED: HeaderValue = HeaderValue::from_static("X-Request-ID, Retry-After");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "X-Request-ID, Retry-After, X-Next-Cursor, Content-Range, Accept-Ranges, Repr-Digest, \
+     Digest",
+);
 const ANY: HeaderValue = HeaderValue::from_static("*");
 
 pub(crate) struct Cors {

@@ -51,6 +51,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::Timeout => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::Conflict | ErrorCode::SandboxDead => StatusCode::CONFLICT,
         ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
         // 404 would surface in the published clients as a missing sandbox.
         ErrorCode::FileNotFound
         | ErrorCode::NotAFile

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -40,6 +41,17 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         let bytes = body::collect(request.into_body(), app.config.max_body_bytes).await?;
         Ok(Self(json::read(&bytes)?))
+    }
+}
+
+/// The body as it came, within the bound of JSON bodies.
+pub(crate) struct Whole(pub Bytes);
+
+impl FromRequest<App> for Whole {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
+        Ok(Self(body::collect(request.into_body(), app.config.max_body_bytes).await?))
     }
 }
 

@@ -10,10 +10,14 @@ mod body;
 mod config;
 mod connection;
 mod cors;
+mod digest;
 mod door;
 mod error;
 mod extract;
+mod finding;
+mod idempotency;
 mod json;
+mod page;
 mod phase;
 mod query;
 mod request_id;
@@ -21,6 +25,7 @@ mod routes;
 mod serve;
 mod site;
 mod table;
+mod upload;
 mod utf8;
 
 #[cfg(test)]

@@ -21,6 +21,14 @@ impl Query {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// The pairs whose key begins so, with the rest of the key.
+    pub fn below(&self, prefix: &str) -> Vec<(String, String)> {
+        let below = |(key, value): &(String, String)| {
+            Some((key.strip_prefix(prefix)?.to_owned(), value.clone()))
+        };
+        self.0.iter().filter_map(below).collect()
+    }
+
     /// A value that must be there and not blank.
     pub fn require(&self, key: &str) -> Result<String, Fault> {
         match self.get(key) {

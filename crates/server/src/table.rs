@@ -12,7 +12,7 @@ use types::{ErrorCode, Fault};
 use crate::app::App;
 use crate::auth::{Caller, Role, Scope};
 use crate::error::Error;
-use crate::routes::{exec, files, images, providers, sandboxes, system, workers};
+use crate::routes::{content, exec, files, images, providers, sandboxes, system, workers};
 
 const BASE: &str = "/api/v1";
 
@@ -60,6 +60,8 @@ pub(crate) static ROUTES: &[Row] = &[
     row("POST",   "/sandboxes/{id}/files",       Root,   Scope::Api,   |m| on(m, files::write)),
     row("GET",    "/sandboxes/{id}/files",       Root,   Scope::Read,  |m| on(m, files::read)),
     row("DELETE", "/sandboxes/{id}/files",       Root,   Scope::Api,   |m| on(m, files::remove)),
+    row("GET",    "/sandboxes/{id}/files/content", Action, Scope::Read, |m| on(m, content::get)),
+    row("PUT",    "/sandboxes/{id}/files/content", Action, Scope::Api, |m| on(m, content::put)),
     row("GET",    "/sandboxes/{id}/files/list",  Action, Scope::Read,  |m| on(m, files::list)),
     row("GET",    "/sandboxes/{id}/files/stat",  Action, Scope::Read,  |m| on(m, files::stat)),
     row("GET",    "/sandboxes/{id}/files/glob",  Action, Scope::Read,  |m| on(m, files::glob)),

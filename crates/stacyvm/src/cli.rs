@@ -149,6 +149,9 @@ pub struct Spawn {
     /// How long it lives, like 30m
     #[arg(long, value_name = "DURATION", value_parser = positive)]
     pub ttl: Option<Duration>,
+    /// Call it so; a living one of that name is the answer instead of a second one
+    #[arg(long)]
+    pub name: Option<String>,
     /// Remember this with it (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub metadata: Vec<(String, String)>,

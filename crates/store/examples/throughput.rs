@@ -82,9 +82,11 @@ async fn insert(store: &dyn Store, number: u64) -> SandboxId {
         preview_domain: Some("localhost".into()),
         ended_reason: None,
         answered: false,
+        name: None,
+        keyed: false,
     };
     let limits = Limits { max_sandboxes: 100_000, max_per_owner: 100_000 };
-    store.insert_sandbox(sandbox, limits).await.expect("the insert works");
+    store.insert_sandbox(sandbox, limits, None).await.expect("the insert works");
     id
 }
 

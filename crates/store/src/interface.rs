@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use types::{
-    EndedReason, OwnerId, Sandbox, SandboxId, SandboxState, TenantId, Timestamp, WorkerId,
+    EndedReason, OwnerId, Sandbox, SandboxId, SandboxName, SandboxState, TenantId, Timestamp,
+    WorkerId,
 };
 
 use crate::StoreError;
@@ -27,7 +28,44 @@ pub struct Counts {
     pub owner: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A key that a caller gave to a request to spawn, so that it may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpawnKey {
+    /// Stands for the caller and the key.
+    pub key: String,
+    /// Stands for what was asked for.
+    pub request: String,
+    /// Keys stored before this are forgotten.
+    pub since: Timestamp,
+}
+
+/// A name in its owner's room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameOf {
+    pub name: SandboxName,
+    pub owner: Option<OwnerId>,
+    pub tenant: Option<TenantId>,
+}
+
+impl NameOf {
+    pub(crate) fn of(sandbox: &Sandbox) -> Option<Self> {
+        sandbox.name.clone().map(|name| Self {
+            name,
+            owner: sandbox.owner_id.clone(),
+            tenant: sandbox.tenant_id.clone(),
+        })
+    }
+}
+
+/// A sandbox that answers a spawn, since an earlier one made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    pub sandbox: Sandbox,
+    /// By its name; else its key, whose spawn made it.
+    pub found: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InsertOutcome {
     Inserted,
     /// The id is taken (also by a destroyed one).
@@ -36,6 +74,10 @@ pub enum InsertOutcome {
     Full(Counts),
     /// `max_per_owner` would be exceeded.
     OwnerFull(Counts),
+    /// The key is known, or a living sandbox of that owner has the name.
+    Earlier(Box<Earlier>),
+    /// The key is known from another request.
+    KeyReused,
 }
 
 /// What to change of a sandbox; absent fields stay. The state only moves as
@@ -53,13 +95,34 @@ pub struct Change {
     pub generation: Option<u64>,
 }
 
+/// Which sandboxes to list. All that is said has to hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListFilter {
     pub tenant: Option<TenantId>,
+    pub provider: Option<String>,
+    /// In one of these states, as stored; empty: all but `Destroyed`, which has to be asked for
+    /// alone.
+    pub states: Vec<SandboxState>,
+    /// Entries of its metadata.
+    pub labels: Vec<(String, String)>,
     /// Newest first, starting after this one.
     pub after: Option<(Timestamp, SandboxId)>,
     /// At most so many; `None`: all.
     pub limit: Option<u32>,
+}
+
+impl ListFilter {
+    /// Whether a sandbox is one that is meant, wherever the list begins.
+    pub fn lets_through(&self, sandbox: &Sandbox) -> bool {
+        let state = match &self.states[..] {
+            [] => sandbox.state != SandboxState::Destroyed,
+            states => states.contains(&sandbox.state),
+        };
+        state
+            && (self.tenant.is_none() || self.tenant == sandbox.tenant_id)
+            && self.provider.as_ref().is_none_or(|p| *p == sandbox.provider)
+            && self.labels.iter().all(|(key, value)| sandbox.metadata.get(key) == Some(value))
+    }
 }
 
 /// A row of the worker registry.
@@ -84,13 +147,27 @@ pub trait Store: Send + Sync {
     /// A small write and read: whether it works, for readiness.
     fn check(&self) -> Answer<'_, ()>;
 
-    /// Adds a sandbox, unless a limit forbids it. Counting and inserting are one transaction.
-    fn insert_sandbox(&self, sandbox: Sandbox, limits: Limits) -> Answer<'_, InsertOutcome>;
+    /// Adds a sandbox, unless a limit forbids it or an earlier spawn is the answer. Looking,
+    /// counting and inserting are one transaction. The name of one that is dead or expired is
+    /// free, and so is a key whose spawn failed. `sandbox.keyed` is not read.
+    fn insert_sandbox(
+        &self,
+        sandbox: Sandbox,
+        limits: Limits,
+        key: Option<SpawnKey>,
+    ) -> Answer<'_, InsertOutcome>;
+
+    /// Whether an insert would now be answered `Earlier` or `KeyReused`. Changes nothing.
+    fn earlier_spawn(
+        &self,
+        key: Option<SpawnKey>,
+        name: Option<NameOf>,
+    ) -> Answer<'_, Option<InsertOutcome>>;
 
     /// One sandbox, also a destroyed one while it is kept.
     fn sandbox(&self, id: SandboxId) -> Answer<'_, Option<Sandbox>>;
 
-    /// Sandboxes that are not destroyed, newest first.
+    /// Sandboxes, newest first, and by id among equals.
     fn sandboxes(&self, filter: ListFilter) -> Answer<'_, Vec<Sandbox>>;
 
     /// Changes one sandbox and returns it as it then is; `None` if there is none, or a condition
@@ -113,9 +190,13 @@ pub trait Store: Send + Sync {
     /// Not destroyed, by provider name; by counters.
     fn count_by_provider(&self, provider: String) -> Answer<'_, u64>;
 
-    /// Forgets destroyed sandboxes that ended before `before`, at most `limit` of them. Returns how
-    /// many went.
+    /// Forgets destroyed sandboxes that ended before `before` and that no key remembers, at most
+    /// `limit` of them. Returns how many went.
     fn purge_sandboxes(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
+
+    /// Forgets keys that were stored before `before`, at most `limit` of them. Returns how many
+    /// went.
+    fn purge_spawn_keys(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
 
     /// Inserts or updates by id; `created_at` of an existing row stays.
     fn upsert_worker(&self, worker: WorkerRecord) -> Answer<'_, WorkerRecord>;

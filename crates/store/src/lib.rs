@@ -11,6 +11,7 @@ mod sqlite;
 
 pub use error::StoreError;
 pub use interface::{
-    BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, Store, WorkerRecord,
+    BoxFuture, Change, Counts, Earlier, InsertOutcome, Limits, ListFilter, NameOf, SpawnKey, Store,
+    WorkerRecord,
 };
 pub use sqlite::{SqliteOptions, SqliteStore};

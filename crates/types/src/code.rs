@@ -18,6 +18,7 @@ pub enum ErrorCode {
     SandboxDead,
     Timeout,
     TooLarge,
+    RangeNotSatisfiable,
     FileNotFound,
     NotAFile,
     NotADirectory,
@@ -31,7 +32,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -41,6 +42,7 @@ impl ErrorCode {
         Self::SandboxDead,
         Self::Timeout,
         Self::TooLarge,
+        Self::RangeNotSatisfiable,
         Self::FileNotFound,
         Self::NotAFile,
         Self::NotADirectory,
@@ -64,6 +66,7 @@ impl ErrorCode {
             Self::SandboxDead => "SANDBOX_DEAD",
             Self::Timeout => "TIMEOUT",
             Self::TooLarge => "TOO_LARGE",
+            Self::RangeNotSatisfiable => "RANGE_NOT_SATISFIABLE",
             Self::FileNotFound => "FILE_NOT_FOUND",
             Self::NotAFile => "NOT_A_FILE",
             Self::NotADirectory => "NOT_A_DIRECTORY",

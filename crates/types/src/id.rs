@@ -67,6 +67,11 @@ text_id!(
     check_owner
 );
 text_id!(
+    /// What an owner calls a sandbox; the same rules as an owner.
+    SandboxName,
+    check_sandbox_name
+);
+text_id!(
     /// A tenant; the same rules as an owner.
     TenantId,
     check_tenant
@@ -104,6 +109,10 @@ fn check_worker(text: &str) -> Result<(), InvalidId> {
 
 fn check_owner(text: &str) -> Result<(), InvalidId> {
     check_name("the owner id", text)
+}
+
+fn check_sandbox_name(text: &str) -> Result<(), InvalidId> {
+    check_name("the name", text)
 }
 
 fn check_tenant(text: &str) -> Result<(), InvalidId> {

@@ -14,7 +14,7 @@ mod state;
 mod timestamp;
 
 pub use code::{ErrorCode, Fault};
-pub use id::{ExecId, InvalidId, OwnerId, SandboxId, TenantId, WorkerId};
+pub use id::{ExecId, InvalidId, OwnerId, SandboxId, SandboxName, TenantId, WorkerId};
 pub use sandbox::{Sandbox, SandboxSize};
 pub use secret::Secret;
 pub use state::{EndedReason, SandboxState};

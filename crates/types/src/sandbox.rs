@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::{EndedReason, OwnerId, SandboxId, SandboxState, TenantId, Timestamp, WorkerId};
+use crate::{
+    EndedReason, OwnerId, SandboxId, SandboxName, SandboxState, TenantId, Timestamp, WorkerId,
+};
 
 /// How large a sandbox is. Zero is never stored: defaults are filled in at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -23,6 +25,8 @@ pub struct Sandbox {
     pub size: SandboxSize,
     pub owner_id: Option<OwnerId>,
     pub tenant_id: Option<TenantId>,
+    /// What its owner calls it: while it lives, no other sandbox of that owner is called so.
+    pub name: Option<SandboxName>,
     /// What the worker calls it, where that is not the id itself.
     pub vm_id: Option<String>,
     pub worker_id: WorkerId,
@@ -36,4 +40,7 @@ pub struct Sandbox {
     pub ended_reason: Option<EndedReason>,
     /// Whether the spawn was answered. One that was not is destroyed when its server is gone.
     pub answered: bool,
+    /// Whether a repeat of its spawn can fetch it, so that it is kept although unanswered. While it
+    /// lives this may stay set when its key is forgotten.
+    pub keyed: bool,
 }

@@ -111,8 +111,8 @@ async fn file_op(sandbox: &Arc<Sandbox>, op: FileOp) -> Result<FileReply, GuestE
         FileOp::Write { path, mode, content } => {
             write(sandbox, path, mode, content).await.map(|()| FileReply::Done)
         }
-        FileOp::Read { path } => {
-            let reading = guest.read(path).await?;
+        FileOp::Read { path, range } => {
+            let reading = guest.read(path, range).await?;
             let size = reading.size;
             let state = Some((reading, Arc::clone(sandbox)));
             let content = unfold(state, |state| async {

@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use protocol::agent::{Body, Event, MAX_PAYLOAD};
-use rustix::fs::{FileType, OFlags, fstat};
+use protocol::agent::{Body, Event, MAX_PAYLOAD, ReadRange};
+use rustix::fs::{FileType, OFlags, SeekFrom, fstat, seek};
 use rustix::io::Errno;
 
 use super::entry::{PERMISSIONS, file_type};
@@ -23,10 +23,23 @@ pub(crate) struct ReadJob {
 }
 
 impl ReadJob {
-    pub(crate) fn start(tree: &Tree, path: &str, port: &mut Port<'_>) -> Outcome<Self> {
+    pub(crate) fn start(
+        tree: &Tree,
+        path: &str,
+        range: Option<ReadRange>,
+        port: &mut Port<'_>,
+    ) -> Outcome<Self> {
         let (file, size, mode) = open(tree, path)?;
         port.event(&Event::Size { bytes: size, mode });
-        let left = if size == 0 { UNSIZED } else { size };
+        let left = match range {
+            None if size == 0 => UNSIZED,
+            None => size,
+            Some(range) => {
+                let part = range.of(size).unwrap_or(0..0);
+                seek(&file, SeekFrom::Start(part.start)).map_err(|e| on_path(e, path))?;
+                part.end - part.start
+            }
+        };
         Ok(Self { file, path: path.to_owned(), left })
     }
 

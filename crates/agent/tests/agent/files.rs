@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use protocol::agent::{AgentErrorCode as Code, Body, Event, FileEntry, Kind, Request};
+use protocol::agent::{AgentErrorCode as Code, Body, Event, FileEntry, Kind, ReadRange, Request};
 
 use crate::harness::*;
 
@@ -133,7 +133,7 @@ fn messages_name_inside_paths_only() {
     let mut client = agent.connect();
     let outside = agent.dir.path().to_str().unwrap().to_owned();
     for request in [
-        Request::Read { path: "none".into() },
+        Request::Read { path: "none".into(), range: None },
         Request::Delete { path: "/none/x".into(), recursive: true },
         Request::Move { from: "none".into(), to: "other".into() },
     ] {
@@ -431,12 +431,34 @@ fn a_full_disk_is_told_and_leaves_nothing() {
 }
 
 #[test]
+fn a_part_of_a_file_is_read_alone() {
+    let agent = Agent::start();
+    let mut client = agent.connect();
+    let all: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+    std::fs::write(agent.path("workspace/f"), &all).unwrap();
+    for (start, end, part) in [
+        (Some(0), Some(0), &all[..1]),
+        (Some(70_001), Some(150_000), &all[70_001..150_001]),
+        (Some(199_990), Some(u64::MAX), &all[199_990..]),
+        (None, Some(10), &all[199_990..]),
+        (Some(200_000), None, &[]),
+        (Some(9), Some(8), &[]),
+    ] {
+        let range = Some(ReadRange { start, end });
+        let read = client.call(&Request::Read { path: "f".into(), range });
+        assert_eq!(read.events[0], Event::Size { bytes: 200_000, mode: 0o644 });
+        assert!(read.out == part, "{start:?} to {end:?}");
+        read.done();
+    }
+}
+
+#[test]
 fn reading_waits_for_credit_and_for_nothing_else() {
     let agent = Agent::start();
     let mut client = agent.connect();
     client.granting = false;
     std::fs::write(agent.path("workspace/f"), vec![7; 1 << 20]).unwrap();
-    let stalled = client.begin(&Request::Read { path: "f".into() });
+    let stalled = client.begin(&Request::Read { path: "f".into(), range: None });
     let mut got = 0;
     while got < 256 * 1024 {
         let frame = client.next();

@@ -432,7 +432,7 @@ impl Client {
     }
 
     pub fn read(&mut self, path: &str) -> Result {
-        self.call(&Request::Read { path: path.into() })
+        self.call(&Request::Read { path: path.into(), range: None })
     }
 }
 

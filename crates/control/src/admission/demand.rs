@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use store::Limits;
-use types::{Fault, OwnerId, SandboxSize, TenantId};
+use store::{Limits, NameOf, SpawnKey};
+use types::{Fault, OwnerId, SandboxName, SandboxSize, TenantId, Timestamp};
 
 use crate::control::Inner;
 use crate::fault::{limit, shown};
-use crate::sandboxes::SpawnInput;
+use crate::sandboxes::{KEY_LIFE, RepeatKey, SpawnInput};
 use crate::{Context, Defaults};
 
 /// Above these a size is a slip of the pen, not a wish: no host has them.
@@ -19,8 +19,11 @@ const MAX_DISK_MB: u32 = 64 * 1024 * 1024;
 const MAX_IMAGE: usize = 512;
 /// Metadata is labels; it is read back with each list.
 const MAX_METADATA: usize = 64 * 1024;
+/// Each is found by an index of its own.
+const MAX_LABELS: usize = 256;
 
 /// A sandbox that is asked for.
+#[derive(Clone)]
 pub(crate) struct Wish {
     pub provider: String,
     pub provider_is_known: bool,
@@ -32,6 +35,8 @@ pub(crate) struct Wish {
     pub owner: Option<OwnerId>,
     pub tenant: Option<TenantId>,
     pub metadata: BTreeMap<String, String>,
+    pub name: Option<SandboxName>,
+    pub key: Option<SpawnKey>,
 }
 
 impl Wish {
@@ -51,6 +56,10 @@ impl Wish {
                 "metadata is larger than {MAX_METADATA} bytes"
             )));
         }
+        if input.metadata.len() > MAX_LABELS {
+            let text = format!("metadata has more than {MAX_LABELS} entries");
+            return Err(Fault::bad_request(text));
+        }
         let ttl = input.ttl.unwrap_or(defaults.ttl);
         if ttl.is_zero() {
             return Err(Fault::bad_request("ttl must be above zero"));
@@ -65,7 +74,15 @@ impl Wish {
             owner: ctx.owner.clone().or(input.owner),
             tenant: ctx.tenant.clone(),
             metadata: input.metadata,
+            name: input.name,
+            key: input.key.map(|key| stored(key, inner.clock.wall())),
         })
+    }
+
+    /// The name in its owner's room.
+    pub fn name_of(&self) -> Option<NameOf> {
+        let (owner, tenant) = (self.owner.clone(), self.tenant.clone());
+        self.name.clone().map(|name| NameOf { name, owner, tenant })
     }
 
     /// An explicit provider that no worker ever had.
@@ -82,6 +99,12 @@ impl Wish {
             max_per_owner: inner.config.defaults.max_sandboxes_per_owner,
         }
     }
+}
+
+fn stored(key: RepeatKey, now: Timestamp) -> SpawnKey {
+    let life = i128::try_from(KEY_LIFE.as_nanos()).unwrap_or(i128::MAX);
+    let since = Timestamp::from_unix_nanos(now.unix_nanos().saturating_sub(life));
+    SpawnKey { key: key.key, request: key.request, since }
 }
 
 /// `ttl` against the largest that is given.

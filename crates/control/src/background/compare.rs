@@ -14,7 +14,7 @@ use types::{EndedReason, Fault, Sandbox, SandboxId, SandboxState, WorkerId};
 
 use crate::control::Inner;
 use crate::fault::{chain, store_fault, within};
-use crate::sandboxes::{begin, settled, sweep};
+use crate::sandboxes::{begin, left_unanswered, settled, sweep};
 
 /// Adoption may take a while after a crash with thousands of sandboxes.
 const INVENTORY_DEADLINE: Duration = Duration::from_secs(120);
@@ -74,6 +74,12 @@ async fn row_against_fact(
         return Ok(());
     }
     if !LIVE.contains(&row.state) || !row.answered {
+        if row.keyed
+            && row.state == SandboxState::Creating
+            && left_unanswered(inner, link, &row).await?
+        {
+            return Ok(());
+        }
         return unfinished(inner, row).await;
     }
     // What the inventory lacks may have come or gone since: ask once more before it is given up.

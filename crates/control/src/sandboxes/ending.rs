@@ -57,6 +57,11 @@ impl Endings {
         }
     }
 
+    /// Whether its end has begun, be it not stored yet.
+    pub fn has(&self, id: &SandboxId) -> bool {
+        self.entries().contains_key(id)
+    }
+
     fn entries(&self) -> MutexGuard<'_, HashMap<SandboxId, Entry>> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }

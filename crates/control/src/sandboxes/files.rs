@@ -30,7 +30,7 @@ impl Control {
 fn check(op: &FileOp) -> Result<(), Fault> {
     match op {
         FileOp::Write { path, .. }
-        | FileOp::Read { path }
+        | FileOp::Read { path, .. }
         | FileOp::List { path }
         | FileOp::Stat { path }
         | FileOp::Delete { path, .. }

@@ -1,9 +1,9 @@
 //! Looking at sandboxes.
 
-use store::ListFilter;
 use types::{Fault, Sandbox, SandboxState};
 
-use crate::fault::{ended, store_fault};
+use super::Finding;
+use crate::fault::ended;
 use crate::records::expired;
 use crate::{Context, Control};
 
@@ -24,8 +24,6 @@ impl Control {
 
     /// The caller's sandboxes that are not destroyed, newest first.
     pub async fn sandboxes(&self, ctx: &Context) -> Result<Vec<Sandbox>, Fault> {
-        let filter = ListFilter { tenant: ctx.tenant.clone(), ..ListFilter::default() };
-        let found = self.0.store.sandboxes(filter).await.map_err(store_fault)?;
-        Ok(found.into_iter().map(|s| self.0.shown(s)).collect())
+        self.find(ctx, &Finding::default(), None, None).await
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use types::OwnerId;
+use types::{OwnerId, SandboxName};
 
 /// A sandbox to spawn. `None`, and 0 for a size, mean the default.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +17,17 @@ pub struct SpawnInput {
     /// The owner in the body; the one in the context wins.
     pub owner: Option<OwnerId>,
     pub metadata: BTreeMap<String, String>,
+    /// A living sandbox of that name and owner is the answer instead of a second one.
+    pub name: Option<SandboxName>,
+    /// A repeat with the same key gets the same answer.
+    pub key: Option<RepeatKey>,
+}
+
+/// What an `Idempotency-Key` says, as digests: of the caller with the key, and of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepeatKey {
+    pub key: String,
+    pub request: String,
 }
 
 /// How a command is read (contract 1.7).

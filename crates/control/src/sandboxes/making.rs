@@ -7,17 +7,18 @@
 //!      refused                  SpawnFailed            Unanswered: destroyed
 //! ```
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::worker::SpawnOrder;
-use store::{Change, InsertOutcome};
+use store::{Change, Earlier, InsertOutcome};
 use tokio::sync::oneshot;
 use types::failpoint::hit;
 use types::{EndedReason, Fault, Sandbox, SandboxId, SandboxState};
 
 use super::ending::{Progress, begin, settled, sweep};
+use super::flights::Mark;
+use super::repeat::key_reused;
 use crate::admission::{Wish, full, owner_full};
 use crate::control::Inner;
 use crate::fault::{ended, store_fault, within};
@@ -30,57 +31,39 @@ const UNDO_WAIT: Duration = Duration::from_secs(5);
 /// With 100 random bits a second collision in a row means that the random source is broken.
 const ID_ATTEMPTS: u32 = 8;
 
-type Answer = Result<Unclaimed, Fault>;
+type Answer = Result<Made, Fault>;
 
-/// Sandboxes that this process is making, so that no task takes them for abandoned.
-#[derive(Default)]
-pub(crate) struct Spawning(Mutex<HashSet<SandboxId>>);
-
-impl Spawning {
-    pub fn contains(&self, id: &SandboxId) -> bool {
-        self.ids().contains(id)
-    }
-
-    fn mark(self: &Arc<Self>, id: &SandboxId) -> Mark {
-        self.ids().insert(id.clone());
-        Mark { spawning: self.clone(), id: id.clone() }
-    }
-
-    fn ids(&self) -> MutexGuard<'_, HashSet<SandboxId>> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
-    }
+/// What a caller gets.
+pub(crate) enum Made {
+    New(Box<Unclaimed>),
+    /// Nothing was made: a spawn before this one is the answer.
+    Earlier(Box<Earlier>),
 }
 
-struct Mark {
-    spawning: Arc<Spawning>,
-    id: SandboxId,
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        self.spawning.ids().remove(&self.id);
-    }
-}
-
-/// A sandbox on its way to the caller. Dropped on that way, it is destroyed.
+/// A sandbox on its way to the caller. Dropped on that way, it is destroyed, unless others wait for
+/// it or its key can still fetch it.
 pub(crate) struct Unclaimed {
     inner: Arc<Inner>,
-    sandbox: Option<Sandbox>,
+    sandbox: Option<(Sandbox, Mark)>,
 }
 
 impl Unclaimed {
     pub fn claim(mut self) -> Sandbox {
-        self.sandbox.take().expect("claimed once, since claiming consumes it")
+        let (sandbox, _) = self.sandbox.take().expect("claimed once, since claiming consumes it");
+        sandbox
     }
 }
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
         // Without a runtime this process is ending; its ttl then ends the sandbox.
-        if let Some(sandbox) = self.sandbox.take()
+        if let Some((sandbox, mark)) = self.sandbox.take()
+            && !sandbox.keyed
             && tokio::runtime::Handle::try_current().is_ok()
         {
-            drop(begin(&self.inner, sandbox.id, EndedReason::Unanswered, None));
+            mark.unless_joined(|| {
+                drop(begin(&self.inner, sandbox.id, EndedReason::Unanswered, None));
+            });
         }
     }
 }
@@ -103,9 +86,26 @@ async fn attempt(
     seat: Seat,
     answer: &oneshot::Sender<Answer>,
 ) -> Answer {
-    let (record, _mark) = insert(inner, wish, seat).await?;
+    let (record, mark) = match insert(inner, wish, seat).await? {
+        Ok(inserted) => inserted,
+        Err(earlier) => return Ok(Made::Earlier(earlier)),
+    };
+    let made = fly(inner, record, &mark, answer).await;
+    mark.tell(&made);
+    let sandbox = Some((made?, mark));
+    Ok(Made::New(Box::new(Unclaimed { inner: inner.clone(), sandbox })))
+}
+
+/// From the record to the running sandbox.
+async fn fly(
+    inner: &Arc<Inner>,
+    record: Sandbox,
+    mark: &Mark,
+    answer: &oneshot::Sender<Answer>,
+) -> Result<Sandbox, Fault> {
+    let abandoned = || answer.is_closed() && !record.keyed && !mark.is_joined();
     hit("control.inserted");
-    if answer.is_closed() {
+    if abandoned() {
         return Err(give_up(inner, record).await);
     }
     let spawned = match spawn_on_worker(inner, &record).await {
@@ -116,7 +116,7 @@ async fn attempt(
         }
     };
     hit("control.spawned");
-    if answer.is_closed() {
+    if abandoned() {
         return Err(give_up(inner, record).await);
     }
     let change = Change {
@@ -130,7 +130,7 @@ async fn attempt(
     match inner.store.change_sandbox(record.id.clone(), change).await {
         Ok(Some(sandbox)) => {
             hit("control.answered");
-            Ok(Unclaimed { inner: inner.clone(), sandbox: Some(sandbox) })
+            Ok(sandbox)
         }
         Ok(None) => Err(overtaken(inner, record).await),
         Err(error) => {
@@ -140,8 +140,13 @@ async fn attempt(
     }
 }
 
-/// Adds the record, within the limits, under an id that nobody had.
-async fn insert(inner: &Inner, wish: Wish, seat: Seat) -> Result<(Sandbox, Mark), Fault> {
+/// Adds the record, within the limits, under an id that nobody had. `Err` within: an earlier spawn
+/// is the answer.
+async fn insert(
+    inner: &Inner,
+    wish: Wish,
+    seat: Seat,
+) -> Result<Result<(Sandbox, Mark), Box<Earlier>>, Fault> {
     let limits = wish.limits(inner);
     let now = inner.clock.wall();
     let preview_domain = seat.preview_domain.clone();
@@ -153,6 +158,7 @@ async fn insert(inner: &Inner, wish: Wish, seat: Seat) -> Result<(Sandbox, Mark)
         size: wish.size,
         owner_id: wish.owner,
         tenant_id: wish.tenant,
+        name: wish.name,
         vm_id: None,
         worker_id: seat.worker_id.clone(),
         generation: 1,
@@ -162,20 +168,24 @@ async fn insert(inner: &Inner, wish: Wish, seat: Seat) -> Result<(Sandbox, Mark)
         preview_domain: preview_domain.or_else(|| inner.config.preview_domain.clone()),
         ended_reason: None,
         answered: false,
+        keyed: wish.key.is_some(),
     };
     for _ in 0..ID_ATTEMPTS {
         // Marked before it can be seen in the store.
         let mark = inner.spawning.mark(&record.id);
-        match inner.store.insert_sandbox(record.clone(), limits).await.map_err(store_fault)? {
+        let inserted = inner.store.insert_sandbox(record.clone(), limits, wish.key.clone()).await;
+        match inserted.map_err(store_fault)? {
             InsertOutcome::Inserted => {
                 seat.keep();
-                return Ok((record, mark));
+                return Ok(Ok((record, mark)));
             }
             InsertOutcome::Duplicate => record.id = new_id()?,
             InsertOutcome::Full(counts) => return Err(full(limits.max_sandboxes, counts)),
             InsertOutcome::OwnerFull(counts) => {
                 return Err(owner_full(limits.max_per_owner, counts));
             }
+            InsertOutcome::Earlier(earlier) => return Ok(Err(earlier)),
+            InsertOutcome::KeyReused => return Err(key_reused()),
         }
     }
     Err(Fault::internal("no free sandbox id was found"))

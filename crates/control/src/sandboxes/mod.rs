@@ -7,16 +7,22 @@ mod ending;
 mod exec;
 mod extend;
 mod files;
+mod find;
+mod flights;
 mod get;
 mod inputs;
 mod making;
 mod prune;
+mod repeat;
 mod spawn;
 mod watch;
 
 pub use destroy::Destroyed;
 pub use exec::Captured;
-pub use inputs::{ExecInput, ExecMode, SpawnInput};
+pub use find::Finding;
+pub use inputs::{ExecInput, ExecMode, RepeatKey, SpawnInput};
+pub use repeat::Obtained;
 
 pub(crate) use ending::{Endings, begin, settled, sweep};
-pub(crate) use making::Spawning;
+pub(crate) use flights::Spawning;
+pub(crate) use repeat::{KEY_LIFE, left_unanswered};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{Context, Destroyed};
+use control::{Context, Destroyed, Finding};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use types::{EndedReason, ErrorCode, SandboxState, TenantId};
@@ -148,9 +148,9 @@ async fn prune_takes_what_is_due_and_of_its_tenant() {
         s.worker.hold(crate::support::fact(&row));
         s.store.put(row);
     }
-    assert_eq!(s.control.prune(&tenant("t1")).await.unwrap(), 2);
-    assert_eq!(s.control.prune(&tenant("t1")).await.unwrap(), 0);
-    assert_eq!(s.control.prune(&s.ctx).await.unwrap(), 1);
+    assert_eq!(s.control.prune(&tenant("t1"), Finding::default()).await.unwrap(), 2);
+    assert_eq!(s.control.prune(&tenant("t1"), Finding::default()).await.unwrap(), 0);
+    assert_eq!(s.control.prune(&s.ctx, Finding::default()).await.unwrap(), 1);
     let left: Vec<_> = s.store.live().into_iter().map(|r| r.id.to_string()).collect();
     assert_eq!(left, ["sb-c"]);
     let ended = s.store.row(&row("sb-a").id).ended_reason;

@@ -108,7 +108,7 @@ async fn paths_are_judged_before_the_sandbox_is_looked_up() {
     let s = System::start().await;
     let blank = || " ".to_owned();
     let ops = [
-        FileOp::Read { path: blank() },
+        FileOp::Read { path: blank(), range: None },
         FileOp::Delete { path: String::new(), recursive: true },
         FileOp::Move { from: "/a".to_owned(), to: blank() },
         FileOp::Glob { pattern: "a\0b".to_owned() },

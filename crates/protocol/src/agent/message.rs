@@ -11,6 +11,8 @@ pub mod capability {
     pub const EXEC: &str = "exec";
     pub const FILES: &str = "files";
     pub const LOGS: &str = "logs";
+    /// A read may name a part of the file.
+    pub const READ_RANGE: &str = "read_range";
     /// Kills of an exec reach all its descendants, however they detached.
     pub const EXEC_CGROUP: &str = "exec_cgroup";
 }
@@ -49,9 +51,13 @@ pub enum Request {
         path: String,
         mode: Option<u32>,
     },
-    /// Reads a regular file: `Event::Size`, `Data` on `Out`, `End(Done)`.
+    /// Reads a regular file: `Event::Size` (of the whole file), `Data` on `Out`, `End(Done)`. With
+    /// `range` only that part of it; nothing where there is no such part. An agent without
+    /// [`capability::READ_RANGE`] sends the whole file.
     Read {
         path: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        range: Option<ReadRange>,
     },
     /// The entries of a directory, sorted by name: `Event::Entries` (many), `End(Done)`.
     List {
@@ -98,6 +104,28 @@ pub enum Request {
     /// Any request this release does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// A part of a file, as HTTP says it: from `start` to `end`, both included; without `end` to the end
+/// of the file; without `start` the last `end` bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReadRange {
+    pub start: Option<u64>,
+    pub end: Option<u64>,
+}
+
+impl ReadRange {
+    /// The bytes that are meant of a file of that size; `None` where there are none.
+    pub fn of(self, size: u64) -> Option<std::ops::Range<u64>> {
+        let range = match (self.start, self.end) {
+            (Some(start), Some(end)) => start..end.saturating_add(1).min(size),
+            (Some(start), None) => start..size,
+            (None, Some(last)) => size.saturating_sub(last)..size,
+            (None, None) => 0..size,
+        };
+        (!range.is_empty()).then_some(range)
+    }
 }
 
 /// A command to run.
@@ -279,6 +307,30 @@ mod tests {
         assert_eq!(e, Event::Unknown);
         let c: AgentErrorCode = serde_json::from_str(r#""on_fire""#).unwrap();
         assert_eq!(c, AgentErrorCode::Unknown);
+    }
+
+    #[test]
+    fn a_range_is_cut_to_its_file() {
+        let range = |start, end, size| ReadRange { start, end }.of(size);
+        assert_eq!(range(Some(2), Some(4), 10), Some(2..5));
+        assert_eq!(range(Some(2), Some(99), 10), Some(2..10));
+        assert_eq!(range(Some(9), None, 10), Some(9..10));
+        assert_eq!(range(None, Some(3), 10), Some(7..10));
+        assert_eq!(range(None, Some(99), 10), Some(0..10));
+        assert_eq!(range(Some(0), Some(u64::MAX), u64::MAX), Some(0..u64::MAX));
+        for (start, end, size) in [
+            (Some(10), None, 10),
+            (Some(10), Some(12), 10),
+            (Some(5), Some(4), 10),
+            (None, Some(0), 10),
+            (Some(0), None, 0),
+            (None, Some(1), 0),
+        ] {
+            assert_eq!(range(start, end, size), None, "{start:?} {end:?} {size}");
+        }
+        let old: Request = serde_json::from_str(r#"{"op":"read","path":"/f"}"#).unwrap();
+        assert_eq!(old, Request::Read { path: "/f".into(), range: None });
+        assert_eq!(serde_json::to_string(&old).unwrap(), r#"{"op":"read","path":"/f"}"#);
     }
 
     #[test]

@@ -25,5 +25,5 @@ pub use frame::{
 };
 pub use message::{
     AgentError, AgentErrorCode, Body, End, Event, ExecDone, ExecInfo, ExecSpec, FileEntry, Hello,
-    Limits, PROTOCOL_VERSION, Request, Status, TtySize, capability,
+    Limits, PROTOCOL_VERSION, ReadRange, Request, Status, TtySize, capability,
 };

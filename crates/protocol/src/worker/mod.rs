@@ -14,6 +14,7 @@ pub use images::{
 };
 pub use order::{
     ByteStream, Bytes, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply,
-    LeaseToken, OutputStream, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport,
+    LeaseToken, OutputStream, ProviderReport, ReadRange, SandboxFact, SpawnOrder, Spawned,
+    StatsReport,
 };
 pub use worker_link::{BoxFuture, WorkerLink};

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 pub use bytes::Bytes;
 use futures_core::Stream;
+
+pub use crate::agent::ReadRange;
 use types::{
     EndedReason, ExecId, Fault, SandboxId, SandboxSize, SandboxState, Timestamp, WorkerId,
 };
@@ -92,19 +94,46 @@ pub type ExecStream = Pin<Box<dyn Stream<Item = Result<ExecEvent, Fault>> + Send
 
 /// Something done to files inside a sandbox. Paths are as the client wrote them.
 pub enum FileOp {
-    Write { path: String, mode: Option<u32>, content: ByteStream },
-    Read { path: String },
-    List { path: String },
-    Stat { path: String },
-    Delete { path: String, recursive: bool },
-    Move { from: String, to: String },
-    Chmod { path: String, mode: u32 },
-    Glob { pattern: String },
+    Write {
+        path: String,
+        mode: Option<u32>,
+        content: ByteStream,
+    },
+    /// With `range`, that part of it; nothing where there is no such part.
+    Read {
+        path: String,
+        range: Option<ReadRange>,
+    },
+    List {
+        path: String,
+    },
+    Stat {
+        path: String,
+    },
+    Delete {
+        path: String,
+        recursive: bool,
+    },
+    Move {
+        from: String,
+        to: String,
+    },
+    Chmod {
+        path: String,
+        mode: u32,
+    },
+    Glob {
+        pattern: String,
+    },
 }
 
 pub enum FileReply {
     Done,
-    Content { size: u64, content: ByteStream },
+    /// `size`: of the whole file, whatever part of it the content is.
+    Content {
+        size: u64,
+        content: ByteStream,
+    },
     Entries(Vec<FileInfo>),
     File(FileInfo),
     Paths(Vec<String>),

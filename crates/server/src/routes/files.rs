@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use protocol::worker::{ByteStream, FileInfo, FileOp, FileReply};
@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{Error, chain};
 use crate::extract::{Json, Param, ok};
+use crate::page::{Page, put_next};
 use crate::query::Query;
 
 /// Content is passed on in pieces of this size.
@@ -38,7 +39,7 @@ pub(crate) async fn read(
     Param(id): Param,
     query: Query,
 ) -> Result<Response, Error> {
-    let op = FileOp::Read { path: path_of(&query)? };
+    let op = FileOp::Read { path: path_of(&query)?, range: None };
     match app.control.files(&caller.context(), &id, op).await? {
         FileReply::Content { size, content } => Ok(raw(size, content)),
         FileReply::Done | FileReply::Entries(_) | FileReply::File(_) | FileReply::Paths(_) => {
@@ -53,12 +54,18 @@ pub(crate) async fn list(
     Param(id): Param,
     query: Query,
 ) -> Result<Response, Error> {
+    let page = Page::parse(&query)?;
     let path = match query.get("path") {
         None | Some("") => "/".to_owned(),
         Some(_) => path_of(&query)?,
     };
     match app.control.files(&caller.context(), &id, FileOp::List { path }).await? {
-        FileReply::Entries(entries) => Ok(ok(&entries.into_iter().map(info).collect::<Vec<_>>())),
+        FileReply::Entries(entries) => {
+            let (entries, next) = page.of(entries, |entry| &entry.path);
+            let mut response = ok(&entries.into_iter().map(info).collect::<Vec<_>>());
+            put_next(&mut response, next.as_deref());
+            Ok(response)
+        }
         FileReply::Done | FileReply::Content { .. } | FileReply::File(_) | FileReply::Paths(_) => {
             Err(unexpected())
         }
@@ -87,9 +94,18 @@ pub(crate) async fn glob(
     Param(id): Param,
     query: Query,
 ) -> Result<Response, Error> {
+    let page = Page::parse(&query)?;
     let pattern = no_nul(query.require("pattern")?)?;
     match app.control.files(&caller.context(), &id, FileOp::Glob { pattern }).await? {
-        FileReply::Paths(paths) => Ok(ok(&paths)),
+        FileReply::Paths(mut paths) => {
+            if page != Page::default() {
+                paths.sort_unstable();
+            }
+            let (paths, next) = page.of(paths, |path| path);
+            let mut response = ok(&paths);
+            put_next(&mut response, next.as_deref());
+            Ok(response)
+        }
         FileReply::Done
         | FileReply::Content { .. }
         | FileReply::Entries(_)
@@ -141,21 +157,25 @@ async fn done(
     Ok(ok(&Status { status: word.to_owned() }))
 }
 
-fn unexpected() -> Error {
+pub(super) fn unexpected() -> Error {
     Error(Fault::internal("the worker gave another kind of answer than was asked for"))
 }
 
 /// A file's bytes. If they end early the connection breaks off: a short file must not look whole.
 fn raw(size: u64, content: ByteStream) -> Response {
-    let told = content.map(|piece| {
-        piece.inspect_err(|fault| tracing::info!(error = %chain(fault), "reading a file broke off"))
-    });
-    let mut response = Response::new(Body::from_stream(told));
+    let mut response = Response::new(Body::from_stream(told(content)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Content, with a word in the log if it breaks off.
+pub(super) fn told(content: ByteStream) -> impl Stream<Item = Result<Bytes, Fault>> + Send {
+    content.map(|piece| {
+        piece.inspect_err(|fault| tracing::info!(error = %chain(fault), "reading a file broke off"))
+    })
 }
 
 fn pieces(content: Bytes) -> ByteStream {
@@ -168,7 +188,7 @@ fn pieces(content: Bytes) -> ByteStream {
     }))
 }
 
-fn path_of(query: &Query) -> Result<String, Fault> {
+pub(super) fn path_of(query: &Query) -> Result<String, Fault> {
     no_nul(query.require("path")?)
 }
 
@@ -185,7 +205,7 @@ fn no_nul(text: String) -> Result<String, Fault> {
 }
 
 /// Permission bits as octal text.
-fn octal(text: &str) -> Result<u32, Fault> {
+pub(super) fn octal(text: &str) -> Result<u32, Fault> {
     let digits = !text.is_empty() && text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());
     let bits = digits.then(|| u32::from_str_radix(text, 8).ok()).flatten();
     bits.filter(|m| *m <= 0o7777).ok_or_else(|| Fault::bad_request("mode is octal text, like 0644"))

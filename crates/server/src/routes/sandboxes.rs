@@ -8,31 +8,53 @@ use control::{Destroyed, SpawnInput};
 use http::{HeaderMap, StatusCode};
 use protocol::worker::StatsReport;
 use types::api::{self, ExtendRequest, Pruned, SpawnRequest, Status};
-use types::{Fault, Sandbox, duration};
+use types::{Fault, Sandbox, SandboxName, duration};
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::extract::{Json, Param, answer, ok, owner_id};
+use crate::extract::{Json, Param, Whole, answer, ok, owner_id};
+use crate::page::{Page, put_next};
 use crate::query::Query;
+use crate::{finding, idempotency, json};
 
 const DEFAULT_LINES: u32 = 100;
 
-pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Response, Error> {
-    let records = app.control.sandboxes(&caller.context()).await?;
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    query: Query,
+) -> Result<Response, Error> {
+    let (page, finding) = (Page::parse(&query)?, finding::parse(&query)?);
+    let after = page.after.as_deref().map(finding::placed).transpose()?;
+    // One more than is asked for, to know whether there are more.
+    let limit = page.limit.map(|limit| limit + 1);
+    let mut records = app.control.find(&caller.context(), &finding, after, limit).await?;
+    let full = page.limit.is_some_and(|limit| records.len() > limit as usize);
+    if full {
+        records.pop();
+    }
+    let next = records.last().filter(|_| full).map(finding::place);
     let bodies: Vec<api::Sandbox> = records.into_iter().map(body).collect();
-    Ok(ok(&bodies))
+    let mut response = ok(&bodies);
+    put_next(&mut response, next.as_deref());
+    Ok(response)
 }
 
 pub(crate) async fn spawn(
     State(app): State<App>,
     caller: Caller,
     headers: HeaderMap,
-    Json(request): Json<SpawnRequest>,
+    Whole(bytes): Whole,
 ) -> Result<Response, Error> {
     let context = caller.context_with_owner(&headers)?;
-    let record = app.control.spawn(&context, input(request)?).await?;
-    Ok(answer(StatusCode::CREATED, &body(record)))
+    let wanted = SpawnInput {
+        key: idempotency::key(&headers, &caller, &context, &bytes)?,
+        ..input(json::read(&bytes)?)?
+    };
+    let obtained = app.control.obtain(&context, wanted).await?;
+    let status = if obtained.found { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(answer(status, &body(obtained.sandbox)))
 }
 
 pub(crate) async fn admission(
@@ -69,8 +91,13 @@ pub(crate) async fn destroy(
     Ok(answer(status, &Status { status: word.to_owned() }))
 }
 
-pub(crate) async fn prune(State(app): State<App>, caller: Caller) -> Result<Response, Error> {
-    Ok(ok(&Pruned { pruned: app.control.prune(&caller.context()).await? }))
+pub(crate) async fn prune(
+    State(app): State<App>,
+    caller: Caller,
+    query: Query,
+) -> Result<Response, Error> {
+    let finding = finding::parse(&query)?;
+    Ok(ok(&Pruned { pruned: app.control.prune(&caller.context(), finding).await? }))
 }
 
 pub(crate) async fn extend(
@@ -131,6 +158,7 @@ fn body(record: Sandbox) -> api::Sandbox {
         disk_size_mb: (record.size.disk_size_mb > 0).then_some(record.size.disk_size_mb),
         owner_id: record.owner_id.map(|o| o.to_string()),
         tenant_id: record.tenant_id.map(|t| t.to_string()),
+        name: record.name.map(|n| n.to_string()),
         vm_id: record.vm_id,
         worker_id: Some(record.worker_id.to_string()),
         created_at: record.created_at,
@@ -159,7 +187,13 @@ fn input(request: SpawnRequest) -> Result<SpawnInput, Fault> {
         ttl: lifetime(request.ttl.as_deref())?,
         owner: owner.map(owner_id).transpose()?,
         metadata: request.metadata.unwrap_or_default(),
+        name: filled(request.name).map(sandbox_name).transpose()?,
+        key: None,
     })
+}
+
+fn sandbox_name(text: String) -> Result<SandboxName, Fault> {
+    SandboxName::parse(text).map_err(|e| Fault::bad_request(e.to_string()))
 }
 
 /// A number of something; zero means the default.

@@ -8,10 +8,15 @@ use types::api::{Status, Worker};
 use crate::app::App;
 use crate::error::Error;
 use crate::extract::{Param, ok};
+use crate::page::{Page, put_next};
+use crate::query::Query;
 
-pub(crate) async fn list(State(app): State<App>) -> Result<Response, Error> {
-    let views = app.control.workers().await?;
-    Ok(ok(&views.into_iter().map(body).collect::<Vec<_>>()))
+pub(crate) async fn list(State(app): State<App>, query: Query) -> Result<Response, Error> {
+    let page = Page::parse(&query)?;
+    let (views, next) = page.of(app.control.workers().await?, |view| view.record.id.as_str());
+    let mut response = ok(&views.into_iter().map(body).collect::<Vec<_>>());
+    put_next(&mut response, next.as_deref());
+    Ok(response)
 }
 
 pub(crate) async fn one(State(app): State<App>, Param(id): Param) -> Result<Response, Error> {

@@ -13,7 +13,7 @@ use protocol::worker::{
 };
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-use types::{EndedReason, Fault, SandboxId, SandboxState, Timestamp};
+use types::{EndedReason, ErrorCode, Fault, SandboxId, SandboxState, Timestamp};
 
 #[derive(Default)]
 pub struct Seen {
@@ -23,6 +23,7 @@ pub struct Seen {
     pub running: AtomicUsize,
     pub cancelled: AtomicUsize,
     pub produced: AtomicUsize,
+    pub written: AtomicUsize,
 }
 
 pub struct Fake {
@@ -133,19 +134,24 @@ impl WorkerLink for Fake {
     fn files(&self, _: SandboxId, op: FileOp) -> BoxFuture<'_, Result<FileReply, Fault>> {
         Box::pin(async move {
             Ok(match op {
-                FileOp::Write { mut content, .. } => {
+                FileOp::Write { path, mut content, .. } => {
                     while let Some(piece) = content.next().await {
-                        piece?;
+                        self.seen.written.fetch_add(piece?.len(), Ordering::SeqCst);
+                        if path == "/full" {
+                            return Err(Fault::new(ErrorCode::DiskFull, "no space left"));
+                        }
                     }
                     FileReply::Done
                 }
-                FileOp::Read { path } if path == "/short" => {
+                FileOp::Read { path, .. } if path == "/short" => {
                     let piece = Ok(Bytes::from_static(b"half"));
                     FileReply::Content { size: 8, content: Box::pin(stream::iter([piece])) }
                 }
-                FileOp::Read { path } => {
+                FileOp::Read { path, range } => {
                     let bytes = Bytes::from(path);
                     let size = bytes.len() as u64;
+                    let part = range.map_or(0..size, |r| r.of(size).unwrap_or(0..0));
+                    let bytes = bytes.slice(part.start as usize..part.end as usize);
                     FileReply::Content { size, content: Box::pin(stream::iter([Ok(bytes)])) }
                 }
                 FileOp::Stat { path } => FileReply::File(FileInfo {

@@ -4,5 +4,8 @@ mod fake;
 mod house;
 
 mod answers;
+mod content;
 mod doors;
 mod leaving;
+mod pages;
+mod repeats;

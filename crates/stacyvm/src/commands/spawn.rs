@@ -17,6 +17,7 @@ pub async fn run(global: &Global, args: Spawn) -> Result<(), Failure> {
         vcpus: args.shape.vcpus.map(i64::from),
         disk_size_mb: args.shape.disk.map(i64::from),
         ttl: args.ttl.map(duration::format),
+        name: args.name,
         metadata: (!args.metadata.is_empty()).then(|| args.metadata.into_iter().collect()),
         ..SpawnRequest::default()
     };

@@ -19,8 +19,12 @@ macro_rules! migration {
 }
 
 /// Never edited once released: what a database has seen must stay what it was.
-const MIGRATIONS: &[Migration] =
-    &[migration!(1, "0001_records"), migration!(2, "0002_live_counts")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_records"),
+    migration!(2, "0002_live_counts"),
+    migration!(3, "0003_spawn_claims"),
+    migration!(4, "0004_finding"),
+];
 
 /// The schema version that this program speaks.
 pub(super) fn latest() -> u32 {
@@ -92,7 +96,13 @@ mod tests {
                     .unwrap();
                 }
             }
+            if (1..4).contains(&from) {
+                let labelled = "UPDATE sandboxes SET metadata = '{\"k\":\"v\"}' WHERE id <> 'a'";
+                db.execute(labelled, []).unwrap();
+            }
             run(&mut db, 2).unwrap();
+            let labels = "SELECT count(*) FROM labels WHERE label_key = 'k' AND label_value = 'v'";
+            assert_eq!(number(&db, labels), if (1..4).contains(&from) { 2 } else { 0 });
             assert_eq!(schema(&db), schema(&fresh), "from version {from}");
             assert_eq!(number(&db, "PRAGMA user_version"), latest());
             assert_eq!(number(&db, "SELECT count(*) FROM schema_migrations"), latest());

@@ -9,10 +9,13 @@
 //! Records of living sandboxes are also kept in memory (`living`): most reads go no further.
 
 mod checkpoint;
+mod claims;
 mod errors;
 mod guard;
 mod job;
+mod labels;
 mod lane;
+mod lists;
 mod living;
 mod migrations;
 mod open;

@@ -1,5 +1,6 @@
 //! Records to rows and back.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use rusqlite::types::Type;
@@ -7,8 +8,8 @@ use rusqlite::{Error, Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use types::{
-    EndedReason, OwnerId, Sandbox, SandboxId, SandboxSize, SandboxState, TenantId, Timestamp,
-    WorkerId,
+    EndedReason, OwnerId, Sandbox, SandboxId, SandboxName, SandboxSize, SandboxState, TenantId,
+    Timestamp, WorkerId,
 };
 
 use crate::WorkerRecord;
@@ -56,6 +57,23 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
             EndedReason::parse(&text).ok_or("an unknown reason")
         })?,
         answered: row.get(17)?,
+        name: optional_word(row, 18, SandboxName::parse)?,
+        keyed: natural(row, 19)? > 0,
+    })
+}
+
+/// What is left of a row that goes, as far as its labels need it.
+pub(super) struct Labelled {
+    pub id: SandboxId,
+    pub created_at: Timestamp,
+    pub metadata: BTreeMap<String, String>,
+}
+
+pub(super) fn labelled(row: &Row<'_>) -> Result<Labelled> {
+    Ok(Labelled {
+        id: word(row, 0, SandboxId::parse)?,
+        created_at: time(row, 1)?,
+        metadata: parsed_json(row, 2)?.unwrap_or_default(),
     })
 }
 
@@ -73,11 +91,11 @@ pub(super) fn worker(row: &Row<'_>) -> Result<WorkerRecord> {
     })
 }
 
-fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
     Ok(Timestamp::from_unix_nanos(row.get::<_, i64>(column)?.into()))
 }
 
-fn word<T, E: Display>(
+pub(super) fn word<T, E: Display>(
     row: &Row<'_>,
     column: usize,
     parse: impl FnOnce(String) -> Result<T, E>,

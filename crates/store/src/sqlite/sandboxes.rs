@@ -4,15 +4,19 @@ use rusqlite::{Connection, OptionalExtension, Params, Result, params};
 use types::{OwnerId, Sandbox, SandboxId, SandboxState, Timestamp, WorkerId};
 
 use super::rows::{self, integer, nanos};
-use super::statements;
-use crate::{Change, Counts, InsertOutcome, Limits, ListFilter};
+use super::{claims, labels, statements};
+use crate::{Change, Counts, InsertOutcome, Limits, SpawnKey};
 
 pub(super) fn insert(
     db: &Connection,
     sandbox: &Sandbox,
     limits: Limits,
+    key: Option<&SpawnKey>,
     now: Timestamp,
 ) -> Result<InsertOutcome> {
+    if let Some(before) = claims::settle(db, sandbox, key, now)? {
+        return Ok(before);
+    }
     if let Some(refusal) = over_limit(db, sandbox, limits)? {
         // Whoever asks again for an id that he has already got is told so, however full it is.
         let taken = get(db, &sandbox.id)?.is_some();
@@ -38,11 +42,21 @@ pub(super) fn insert(
         sandbox.preview_domain,
         sandbox.ended_reason.map(|reason| reason.as_str()),
         sandbox.answered,
+        sandbox.name.as_ref().map(|name| name.as_str()),
+        i64::from(key.is_some()),
         sandbox.state.is_final().then(|| nanos(now)),
         !sandbox.state.is_final(),
         sandbox.state == SandboxState::Destroying,
+        sandbox.name.is_some() && claims::may_hold(sandbox.state),
     ])?;
-    Ok(if inserted == 0 { InsertOutcome::Duplicate } else { InsertOutcome::Inserted })
+    if inserted == 0 {
+        return Ok(InsertOutcome::Duplicate);
+    }
+    labels::add(db, sandbox)?;
+    if let Some(key) = key {
+        claims::put(db, key, &sandbox.id, false, now)?;
+    }
+    Ok(InsertOutcome::Inserted)
 }
 
 fn over_limit(db: &Connection, sandbox: &Sandbox, limits: Limits) -> Result<Option<InsertOutcome>> {
@@ -92,6 +106,9 @@ pub(super) fn change(
     }
     if after.state != before.state {
         move_to(db, id, after.state, now)?;
+        if after.state.is_final() {
+            labels::end(db, &before)?;
+        }
     }
     Ok(Some(after))
 }
@@ -113,21 +130,6 @@ fn move_to(db: &Connection, id: &SandboxId, state: SandboxState, now: Timestamp)
         }
     }
     .map(|_| ())
-}
-
-pub(super) fn list(db: &Connection, filter: &ListFilter) -> Result<Vec<Sandbox>> {
-    let (time, id) = match &filter.after {
-        Some((time, id)) => (nanos(*time), id.as_str()),
-        None => (i64::MAX, ""),
-    };
-    // SQLite takes a negative limit for none.
-    let limit = filter.limit.map_or(-1, i64::from);
-    match &filter.tenant {
-        None => collect(db, statements::LIST, params![time, id, limit]),
-        Some(tenant) => {
-            collect(db, statements::LIST_OF_TENANT, params![time, id, limit, tenant.as_str()])
-        }
-    }
 }
 
 pub(super) fn due(db: &Connection, now: Timestamp, limit: u32) -> Result<Vec<Sandbox>> {
@@ -155,8 +157,13 @@ pub(super) fn count_of_provider(db: &Connection, provider: &str) -> Result<u64> 
 }
 
 pub(super) fn purge(db: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
-    let gone = db.prepare_cached(statements::PURGE)?.execute(params![nanos(before), limit])?;
-    Ok(u64::try_from(gone).unwrap_or(u64::MAX))
+    let mut statement = db.prepare_cached(statements::PURGE)?;
+    let gone = statement.query_map(params![nanos(before), limit], rows::labelled)?;
+    let gone = gone.collect::<Result<Vec<_>>>()?;
+    for labelled in &gone {
+        labels::forget(db, labelled)?;
+    }
+    Ok(gone.len() as u64)
 }
 
 fn collect(db: &Connection, sql: &str, values: impl Params) -> Result<Vec<Sandbox>> {

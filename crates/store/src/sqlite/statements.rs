@@ -14,7 +14,7 @@ macro_rules! sandbox_columns {
     () => {
         "id, state, provider, image, memory_mb, vcpus, disk_size_mb, owner_id, tenant_id, vm_id, \
          worker_id, generation, created_at, expires_at, metadata, preview_domain, ended_reason, \
-         answered"
+         answered, name, keys"
     };
 }
 
@@ -38,33 +38,69 @@ statements! {
     GET_META = "SELECT value FROM meta WHERE key = ?1";
 
     INSERT_SANDBOX = concat!(
-        "INSERT INTO sandboxes (", sandbox_columns!(), ", ended_at, live, ending) VALUES (?1, ?2, ?3, ?4, ?5, \
-         ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) \
+        "INSERT INTO sandboxes (", sandbox_columns!(), ", ended_at, live, ending, holds_name) VALUES (?1, ?2, ?3, ?4, \
+         ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24) \
          ON CONFLICT (id) DO NOTHING"
     );
     GET_SANDBOX = concat!("SELECT ", sandbox_columns!(), " FROM sandboxes WHERE id = ?1");
     /// One for each kind of step: SQLite rewrites every index that depends on a column that is
     /// set, also to what it was.
     UPDATE_STATE = "UPDATE sandboxes SET state = ?2 WHERE id = ?1";
-    UPDATE_ENDING = "UPDATE sandboxes SET state = ?2, ending = 1 WHERE id = ?1";
+    UPDATE_ENDING = "UPDATE sandboxes SET state = ?2, ending = 1, holds_name = 0 WHERE id = ?1";
     UPDATE_ENDED = "UPDATE sandboxes \
-        SET state = ?2, live = 0, ending = 0, ended_at = ?3 WHERE id = ?1";
+        SET state = ?2, live = 0, ending = 0, holds_name = 0, ended_at = ?3 WHERE id = ?1";
     UPDATE_ANSWERED = "UPDATE sandboxes SET answered = ?2 WHERE id = ?1";
     UPDATE_EXPIRY = "UPDATE sandboxes SET expires_at = ?2 WHERE id = ?1";
     UPDATE_DETAILS = "UPDATE sandboxes SET vm_id = ?2, ended_reason = ?3 WHERE id = ?1";
 
-    /// `INDEXED BY` fails where the index could not serve: better than a scan nobody notices.
+    /// `INDEXED BY` fails where the index could not serve: better than a scan nobody notices. What
+    /// reads a list stops when it has enough.
     LIST = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_newest \
          WHERE live = 1 AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
-         ORDER BY created_at DESC, id LIMIT ?3"
+         ORDER BY created_at DESC, id"
     );
     LIST_OF_TENANT = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_of_tenant \
-         WHERE live = 1 AND tenant_id = ?4 \
+         WHERE live = 1 AND tenant_id = ?3 \
          AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
-         ORDER BY created_at DESC, id LIMIT ?3"
+         ORDER BY created_at DESC, id"
     );
+    LIST_OF_PROVIDER = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_of_provider \
+         WHERE live = 1 AND provider = ?3 \
+         AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         ORDER BY created_at DESC, id"
+    );
+    LIST_IN_STATE = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_in_state \
+         WHERE live = 1 AND state <> 'running' AND state = ?3 \
+         AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         ORDER BY created_at DESC, id"
+    );
+    LIST_ENDED = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY ended_newest \
+         WHERE live = 0 AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         ORDER BY created_at DESC, id"
+    );
+    LIST_ENDED_OF_TENANT = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY ended_of_tenant \
+         WHERE live = 0 AND tenant_id = ?3 \
+         AND created_at <= ?1 AND (created_at < ?1 OR id > ?2) \
+         ORDER BY created_at DESC, id"
+    );
+    LIST_LABELLED = concat!(
+        "SELECT ", sandbox_columns!(), " FROM labels CROSS JOIN sandboxes ON id = sandbox_id \
+         WHERE label_key = ?3 AND label_value = ?4 AND of_living = ?5 \
+         AND made_at <= ?1 AND (made_at < ?1 OR sandbox_id > ?2) \
+         ORDER BY made_at DESC, sandbox_id"
+    );
+    ADD_LABEL = "INSERT INTO labels (label_key, label_value, of_living, made_at, sandbox_id) \
+        VALUES (?1, ?2, ?3, ?4, ?5)";
+    END_LABEL = "UPDATE labels SET of_living = 0 WHERE label_key = ?1 AND label_value = ?2 \
+        AND of_living = 1 AND made_at = ?3 AND sandbox_id = ?4";
+    DROP_LABEL = "DELETE FROM labels WHERE label_key = ?1 AND label_value = ?2 \
+        AND of_living = 0 AND made_at = ?3 AND sandbox_id = ?4";
     LIST_OF_WORKER = concat!(
         "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY live_of_worker \
          WHERE live = 1 AND worker_id = ?1 ORDER BY created_at DESC, id"
@@ -84,8 +120,24 @@ statements! {
          ORDER BY created_at, id LIMIT ?2"
     );
     PURGE = "DELETE FROM sandboxes WHERE rowid IN ( \
-        SELECT rowid FROM sandboxes INDEXED BY ended \
-        WHERE live = 0 AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)";
+        SELECT rowid FROM sandboxes INDEXED BY forgettable \
+        WHERE live = 0 AND keys = 0 AND ended_at < ?1 ORDER BY ended_at LIMIT ?2) \
+        RETURNING id, created_at, metadata";
+
+    HOLDER_OF_NAME = concat!(
+        "SELECT ", sandbox_columns!(), " FROM sandboxes INDEXED BY held_names \
+         WHERE holds_name = 1 AND name = ?1 \
+         AND coalesce(owner_id, '') = coalesce(?2, '') \
+         AND coalesce(tenant_id, '') = coalesce(?3, '')"
+    );
+    RELEASE_NAME = "UPDATE sandboxes SET holds_name = 0 WHERE id = ?1";
+    GET_KEY = "SELECT request, sandbox_id, found, created_at FROM spawn_keys WHERE key = ?1";
+    PUT_KEY = "INSERT INTO spawn_keys (key, request, sandbox_id, found, created_at) \
+        VALUES (?1, ?2, ?3, ?4, ?5)";
+    DELETE_KEY = "DELETE FROM spawn_keys WHERE key = ?1 RETURNING sandbox_id";
+    OLD_KEYS = "SELECT key FROM spawn_keys INDEXED BY spawn_keys_oldest \
+        WHERE created_at < ?1 ORDER BY created_at LIMIT ?2";
+    COUNT_KEY = "UPDATE sandboxes SET keys = keys + ?2 WHERE id = ?1 AND keys + ?2 >= 0";
 
     COUNTS = "SELECT \
         coalesce((SELECT live FROM live_counts WHERE kind = 'total' AND name = ''), 0), \
@@ -127,7 +179,10 @@ mod tests {
         migrations::run(&mut db, 0).unwrap();
         for (name, sql) in ALL {
             for line in plan(&db, sql) {
-                let scans = line.contains("SCAN sandboxes") || line.contains("SCAN live_counts");
+                let scans = line.contains("SCAN sandboxes")
+                    || line.contains("SCAN live_counts")
+                    || line.contains("SCAN spawn_keys")
+                    || line.contains("SCAN labels");
                 assert!(!scans && !line.contains("TEMP B-TREE"), "{name}: {line}");
             }
         }

@@ -12,10 +12,13 @@ use types::{OwnerId, Sandbox, SandboxId, Timestamp, WorkerId};
 use super::lane::Lane;
 use super::living::Living;
 use super::writer::Writer;
-use super::{checkpoint, errors, open, readers, rows, sandboxes, statements, workers};
+use super::{
+    checkpoint, claims, errors, lists, open, readers, rows, sandboxes, statements, workers,
+};
 use crate::interface::Answer;
 use crate::{
-    BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, Store, StoreError, WorkerRecord,
+    BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, NameOf, SpawnKey, Store,
+    StoreError, WorkerRecord,
 };
 
 /// How the store waits and how wide it is.
@@ -60,7 +63,7 @@ impl SqliteStore {
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, StoreError> {
         let SqliteOptions { busy_timeout, queue, readers, clock } = options;
         let opened = open::open(path, busy_timeout, &clock)?;
-        let records = sandboxes::list(&opened.writer, &ListFilter::default());
+        let records = lists::list(&opened.writer, &ListFilter::default());
         let living = Arc::new(Living::new(records.map_err(errors::at_opening)?));
         let (checkpoints, checkpointer) = checkpoint::pair(open::for_checkpoints(&opened.path)?);
         let mut reading = Vec::new();
@@ -129,18 +132,33 @@ impl Store for SqliteStore {
         Box::pin(self.writer.ask(move |db| check(db, &now)))
     }
 
-    fn insert_sandbox(&self, sandbox: Sandbox, limits: Limits) -> Answer<'_, InsertOutcome> {
+    fn insert_sandbox(
+        &self,
+        sandbox: Sandbox,
+        limits: Limits,
+        key: Option<SpawnKey>,
+    ) -> Answer<'_, InsertOutcome> {
         let now = self.clock.wall();
         let living = Arc::clone(&self.living);
-        let sandbox = Arc::new(sandbox);
-        let inserted = Arc::clone(&sandbox);
+        let inserted = Sandbox { keyed: key.is_some(), ..sandbox.clone() };
         let note = move |outcome: &InsertOutcome| {
             if *outcome == InsertOutcome::Inserted {
                 living.note(&inserted);
             }
         };
-        let insert = move |db: &Connection| sandboxes::insert(db, &sandbox, limits, now);
+        let insert =
+            move |db: &Connection| sandboxes::insert(db, &sandbox, limits, key.as_ref(), now);
         Box::pin(self.writer.ask_then(insert, note))
+    }
+
+    fn earlier_spawn(
+        &self,
+        key: Option<SpawnKey>,
+        name: Option<NameOf>,
+    ) -> Answer<'_, Option<InsertOutcome>> {
+        let now = self.clock.wall();
+        let find = move |db: &Connection| claims::find(db, key.as_ref(), name.as_ref(), now);
+        Box::pin(self.readers.ask(find))
     }
 
     fn sandbox(&self, id: SandboxId) -> Answer<'_, Option<Sandbox>> {
@@ -151,7 +169,7 @@ impl Store for SqliteStore {
     }
 
     fn sandboxes(&self, filter: ListFilter) -> Answer<'_, Vec<Sandbox>> {
-        Box::pin(self.readers.ask(move |db| sandboxes::list(db, &filter)))
+        Box::pin(self.readers.ask(move |db| lists::list(db, &filter)))
     }
 
     fn change_sandbox(&self, id: SandboxId, change: Change) -> Answer<'_, Option<Sandbox>> {
@@ -186,6 +204,10 @@ impl Store for SqliteStore {
 
     fn purge_sandboxes(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
         Box::pin(self.writer.ask(move |db| sandboxes::purge(db, before, limit)))
+    }
+
+    fn purge_spawn_keys(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        Box::pin(self.writer.ask(move |db| claims::purge(db, before, limit)))
     }
 
     fn upsert_worker(&self, worker: WorkerRecord) -> Answer<'_, WorkerRecord> {

@@ -75,6 +75,8 @@ pub fn sandbox(number: u64) -> Sandbox {
         preview_domain: None,
         ended_reason: None,
         answered: true,
+        name: None,
+        keyed: false,
     }
 }
 

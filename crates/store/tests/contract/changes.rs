@@ -12,7 +12,7 @@ pub async fn every_transition_is_allowed_or_refused_as_the_table_says(bed: &dyn 
         for next in SandboxState::ALL {
             number += 1;
             let before = Sandbox { state: from, ..sandbox(number) };
-            store.insert_sandbox(before.clone(), Limits::default()).await.unwrap();
+            store.insert_sandbox(before.clone(), Limits::default(), None).await.unwrap();
             let after = store.change_sandbox(id(number), to(next)).await.unwrap();
             let allowed = !from.is_final() && (from == next || from.may_become(next));
             let wanted = allowed.then(|| Sandbox { state: next, ..before.clone() });
@@ -25,7 +25,7 @@ pub async fn every_transition_is_allowed_or_refused_as_the_table_says(bed: &dyn 
 
 pub async fn conditions_must_hold(bed: &dyn Bed) {
     let store = bed.open();
-    store.insert_sandbox(sandbox(1), Limits::default()).await.unwrap();
+    store.insert_sandbox(sandbox(1), Limits::default(), None).await.unwrap();
     let only_from = |states: &[SandboxState]| Change {
         only_from: states.to_vec(),
         ..to(SandboxState::Unhealthy)
@@ -48,7 +48,7 @@ pub async fn conditions_must_hold(bed: &dyn Bed) {
 pub async fn fields_change_alone(bed: &dyn Bed) {
     let store = bed.open();
     let mut wanted = Sandbox { answered: false, ..sandbox(1) };
-    store.insert_sandbox(wanted.clone(), Limits::default()).await.unwrap();
+    store.insert_sandbox(wanted.clone(), Limits::default(), None).await.unwrap();
     let vm = Change { vm_id: Some("vm-1".into()), ..Change::default() };
     wanted.vm_id = Some("vm-1".into());
     assert_eq!(store.change_sandbox(id(1), vm).await.unwrap().as_ref(), Some(&wanted));
@@ -69,7 +69,7 @@ pub async fn fields_change_alone(bed: &dyn Bed) {
 
 pub async fn a_reason_is_set_once(bed: &dyn Bed) {
     let store = bed.open();
-    store.insert_sandbox(sandbox(1), Limits::default()).await.unwrap();
+    store.insert_sandbox(sandbox(1), Limits::default(), None).await.unwrap();
     let ended = |state, reason| Change { ended_reason: Some(reason), ..to(state) };
     let first = ended(SandboxState::Error, EndedReason::Oom);
     let after = store.change_sandbox(id(1), first).await.unwrap().unwrap();
@@ -87,7 +87,7 @@ pub async fn a_read_sees_every_answered_change(bed: &dyn Bed) {
     for client in 0..16 {
         let store = store.clone();
         clients.push(tokio::spawn(async move {
-            store.insert_sandbox(sandbox(client), Limits::default()).await.unwrap();
+            store.insert_sandbox(sandbox(client), Limits::default(), None).await.unwrap();
             for round in 0..50 {
                 let change = Change { expires_at: Some(at(round)), ..Change::default() };
                 store.change_sandbox(id(client), change).await.unwrap();

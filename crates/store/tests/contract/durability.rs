@@ -12,7 +12,7 @@ pub async fn what_was_answered_is_there_after_reopening(bed: &dyn Bed) {
     assert!(installation.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
     for number in 0..10 {
         let new = Sandbox { owner_id: owner("me"), ..sandbox(number) };
-        store.insert_sandbox(new, Limits::default()).await.unwrap();
+        store.insert_sandbox(new, Limits::default(), None).await.unwrap();
     }
     store.change_sandbox(id(3), to(SandboxState::Destroyed)).await.unwrap();
     store.close().await;
@@ -32,7 +32,7 @@ pub async fn a_record_reads_the_same_however_large_and_after_reopening(bed: &dyn
     for (number, label) in [(1, 10), (2, 10_000)] {
         let metadata = [("k".to_owned(), "v".repeat(label))].into();
         let new = Sandbox { state: SandboxState::Creating, metadata, ..sandbox(number) };
-        store.insert_sandbox(new.clone(), Limits::default()).await.unwrap();
+        store.insert_sandbox(new.clone(), Limits::default(), None).await.unwrap();
         assert_eq!(store.sandbox(id(number)).await.unwrap(), Some(new.clone()));
         store.change_sandbox(id(number), to(SandboxState::Running)).await.unwrap();
         let changed = Sandbox { state: SandboxState::Running, ..new };
@@ -49,10 +49,10 @@ pub async fn a_record_reads_the_same_however_large_and_after_reopening(bed: &dyn
 
 pub async fn closed_means_busy(bed: &dyn Bed) {
     let store = bed.open();
-    store.insert_sandbox(sandbox(1), Limits::default()).await.unwrap();
+    store.insert_sandbox(sandbox(1), Limits::default(), None).await.unwrap();
     store.close().await;
     store.close().await;
-    let write = store.insert_sandbox(sandbox(1), Limits::default()).await;
+    let write = store.insert_sandbox(sandbox(1), Limits::default(), None).await;
     assert!(matches!(write, Err(StoreError::Busy(_))), "{write:?}");
     let read = store.sandbox(id(1)).await;
     assert!(matches!(read, Err(StoreError::Busy(_))), "{read:?}");

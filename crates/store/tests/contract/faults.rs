@@ -21,7 +21,7 @@ async fn child_that_writes_until_it_is_killed() {
     let Ok(path) = std::env::var(CHILD) else { return };
     let store = SqliteStore::open(Path::new(&path), SqliteOptions::default()).unwrap();
     for number in 0..1_000_000 {
-        store.insert_sandbox(sandbox(number), Limits::default()).await.unwrap();
+        store.insert_sandbox(sandbox(number), Limits::default(), None).await.unwrap();
         println!("answered {number}");
     }
 }
@@ -66,11 +66,11 @@ async fn a_lock_held_too_long_is_busy_and_then_over() {
     let busy_timeout = Duration::from_millis(50);
     let options = SqliteOptions { busy_timeout, ..SqliteOptions::default() };
     let store = SqliteStore::open(&bed.path(), options).unwrap();
-    store.insert_sandbox(sandbox(1), Limits::default()).await.unwrap();
+    store.insert_sandbox(sandbox(1), Limits::default(), None).await.unwrap();
 
     let other = Connection::open(bed.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = store.insert_sandbox(sandbox(2), Limits::default()).await.unwrap_err();
+    let error = store.insert_sandbox(sandbox(2), Limits::default(), None).await.unwrap_err();
     assert!(matches!(error, StoreError::Busy(_)), "{error:?}");
     bug_53_shows_no_sql_nor_path(&error);
     assert!(matches!(store.check().await, Err(StoreError::Busy(_))));
@@ -78,7 +78,7 @@ async fn a_lock_held_too_long_is_busy_and_then_over() {
     assert!(store.sandbox(id(1)).await.unwrap().is_some());
     other.execute_batch("ROLLBACK").unwrap();
 
-    let outcome = store.insert_sandbox(sandbox(2), Limits::default()).await.unwrap();
+    let outcome = store.insert_sandbox(sandbox(2), Limits::default(), None).await.unwrap();
     assert_eq!(outcome, InsertOutcome::Inserted);
     store.close().await;
 }
@@ -91,7 +91,7 @@ async fn a_lock_that_goes_in_time_is_waited_for() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let waiting = tokio::spawn({
         let store = store.clone();
-        async move { store.insert_sandbox(sandbox(1), Limits::default()).await }
+        async move { store.insert_sandbox(sandbox(1), Limits::default(), None).await }
     });
     assert!(store.sandbox(id(1)).await.unwrap().is_none());
     other.execute_batch("ROLLBACK").unwrap();
@@ -141,7 +141,7 @@ async fn a_full_disk_is_said_and_nothing_is_half_made() {
     };
     let mut inserted = 0;
     let error = loop {
-        match store.insert_sandbox(heavy(inserted), Limits::default()).await {
+        match store.insert_sandbox(heavy(inserted), Limits::default(), None).await {
             Ok(outcome) => assert_eq!(outcome, InsertOutcome::Inserted),
             Err(error) => break error,
         }
@@ -154,7 +154,7 @@ async fn a_full_disk_is_said_and_nothing_is_half_made() {
     all_there(&*store, inserted).await;
 
     std::fs::remove_file(&ballast).unwrap();
-    let outcome = store.insert_sandbox(heavy(inserted), Limits::default()).await.unwrap();
+    let outcome = store.insert_sandbox(heavy(inserted), Limits::default(), None).await.unwrap();
     assert_eq!(outcome, InsertOutcome::Inserted);
     all_there(&*store, inserted + 1).await;
     store.close().await;

@@ -24,7 +24,7 @@ pub async fn a_sandbox_comes_back_as_it_was(bed: &dyn Bed) {
         ..sandbox(1)
     };
     for wanted in [full, sandbox(2)] {
-        let outcome = store.insert_sandbox(wanted.clone(), NONE).await.unwrap();
+        let outcome = store.insert_sandbox(wanted.clone(), NONE, None).await.unwrap();
         assert_eq!(outcome, InsertOutcome::Inserted);
         assert_eq!(store.sandbox(wanted.id.clone()).await.unwrap(), Some(wanted));
     }
@@ -33,16 +33,16 @@ pub async fn a_sandbox_comes_back_as_it_was(bed: &dyn Bed) {
 
 pub async fn bug_31_a_taken_id_is_reported(bed: &dyn Bed) {
     let store = bed.open();
-    store.insert_sandbox(sandbox(1), NONE).await.unwrap();
+    store.insert_sandbox(sandbox(1), NONE, None).await.unwrap();
     let other = Sandbox { image: "other".into(), ..sandbox(1) };
-    let outcome = store.insert_sandbox(other.clone(), NONE).await.unwrap();
+    let outcome = store.insert_sandbox(other.clone(), NONE, None).await.unwrap();
     assert_eq!(outcome, InsertOutcome::Duplicate);
     // Also where there would be no room for it, and after its end.
     let one = Limits { max_sandboxes: 1, max_per_owner: 0 };
-    let outcome = store.insert_sandbox(other.clone(), one).await.unwrap();
+    let outcome = store.insert_sandbox(other.clone(), one, None).await.unwrap();
     assert_eq!(outcome, InsertOutcome::Duplicate);
     store.change_sandbox(id(1), to(SandboxState::Destroyed)).await.unwrap();
-    assert_eq!(store.insert_sandbox(other, NONE).await.unwrap(), InsertOutcome::Duplicate);
+    assert_eq!(store.insert_sandbox(other, NONE, None).await.unwrap(), InsertOutcome::Duplicate);
     assert_eq!(store.sandbox(id(1)).await.unwrap().unwrap().image, "host");
     assert_eq!(store.counts(None).await.unwrap().total, 0);
 }
@@ -58,7 +58,7 @@ pub async fn limits_hold_under_concurrent_inserts(bed: &dyn Bed) {
             for j in 0..4 {
                 let owner_id = owner(["a", "b", "c", "d"][j % 4]);
                 let new = Sandbox { owner_id, ..sandbox(i * 4 + j as u64) };
-                outcomes.push(store.insert_sandbox(new, limits).await.unwrap());
+                outcomes.push(store.insert_sandbox(new, limits, None).await.unwrap());
             }
             outcomes
         }));
@@ -70,7 +70,9 @@ pub async fn limits_hold_under_concurrent_inserts(bed: &dyn Bed) {
                 InsertOutcome::Inserted => inserted += 1,
                 InsertOutcome::Full(counts) => assert_eq!(counts.total, 30),
                 InsertOutcome::OwnerFull(counts) => assert_eq!(counts.owner, 10),
-                InsertOutcome::Duplicate => panic!("no id was used twice"),
+                InsertOutcome::Duplicate | InsertOutcome::Earlier(_) | InsertOutcome::KeyReused => {
+                    panic!("no id was used twice, nor any name or key")
+                }
             }
         }
     }
@@ -87,24 +89,24 @@ pub async fn a_limit_counts_only_what_lives(bed: &dyn Bed) {
     let store = bed.open();
     let limits = Limits { max_sandboxes: 3, max_per_owner: 1 };
     let mine = |number| Sandbox { owner_id: owner("me"), ..sandbox(number) };
-    assert_eq!(store.insert_sandbox(mine(1), limits).await.unwrap(), InsertOutcome::Inserted);
+    assert_eq!(store.insert_sandbox(mine(1), limits, None).await.unwrap(), InsertOutcome::Inserted);
     let counts = Counts { total: 1, owner: 1 };
-    let outcome = store.insert_sandbox(mine(2), limits).await.unwrap();
+    let outcome = store.insert_sandbox(mine(2), limits, None).await.unwrap();
     assert_eq!(outcome, InsertOutcome::OwnerFull(counts));
     assert_eq!(store.sandbox(id(2)).await.unwrap(), None);
     // Nobody's sandboxes share no limit.
     for number in [3, 4] {
-        let outcome = store.insert_sandbox(sandbox(number), limits).await.unwrap();
+        let outcome = store.insert_sandbox(sandbox(number), limits, None).await.unwrap();
         assert_eq!(outcome, InsertOutcome::Inserted);
     }
-    let outcome = store.insert_sandbox(sandbox(5), limits).await.unwrap();
+    let outcome = store.insert_sandbox(sandbox(5), limits, None).await.unwrap();
     assert_eq!(outcome, InsertOutcome::Full(Counts { total: 3, owner: 0 }));
     // One that is being destroyed still lives; a destroyed one makes room.
     store.change_sandbox(id(1), to(SandboxState::Destroying)).await.unwrap();
-    let outcome = store.insert_sandbox(mine(2), limits).await.unwrap();
+    let outcome = store.insert_sandbox(mine(2), limits, None).await.unwrap();
     assert_eq!(outcome, InsertOutcome::Full(Counts { total: 3, owner: 1 }));
     store.change_sandbox(id(1), to(SandboxState::Destroyed)).await.unwrap();
-    assert_eq!(store.insert_sandbox(mine(2), limits).await.unwrap(), InsertOutcome::Inserted);
+    assert_eq!(store.insert_sandbox(mine(2), limits, None).await.unwrap(), InsertOutcome::Inserted);
 }
 
 pub async fn counters_equal_a_count_after_a_random_walk(bed: &dyn Bed) {
@@ -120,7 +122,7 @@ pub async fn counters_equal_a_count_after_a_random_walk(bed: &dyn Bed) {
                     state: SandboxState::ALL[walk.below(7) as usize],
                     ..sandbox(walk.below(150))
                 };
-                store.insert_sandbox(new, NONE).await.unwrap();
+                store.insert_sandbox(new, NONE, None).await.unwrap();
             }
             5..=8 => {
                 let next = SandboxState::ALL[walk.below(7) as usize];

@@ -1,9 +1,10 @@
 //! The list that a client sees.
 
 use store::{Limits, ListFilter, Store};
+use types::clock::Clock;
 use types::{Sandbox, SandboxState, TenantId};
 
-use crate::bed::{Bed, at, id, ids, sandbox, to};
+use crate::bed::{Bed, Walk, at, id, ids, sandbox, to};
 
 /// Twelve sandboxes, four at each of three times, inserted in no order.
 async fn fill(store: &dyn Store) {
@@ -14,7 +15,7 @@ async fn fill(store: &dyn Store) {
             tenant_id: Some(TenantId::parse(tenant).unwrap()),
             ..sandbox(number)
         };
-        store.insert_sandbox(new, Limits::default()).await.unwrap();
+        store.insert_sandbox(new, Limits::default(), None).await.unwrap();
     }
 }
 
@@ -59,9 +60,10 @@ pub async fn pages_neither_repeat_nor_skip(bed: &dyn Bed) {
 pub async fn a_tenant_sees_its_own(bed: &dyn Bed) {
     let store = bed.open();
     fill(&*store).await;
-    store.insert_sandbox(sandbox(99), Limits::default()).await.unwrap();
+    store.insert_sandbox(sandbox(99), Limits::default(), None).await.unwrap();
+    let tenant = || Some(TenantId::parse("ours").unwrap());
     let ours =
-        |after, limit| ListFilter { tenant: Some(TenantId::parse("ours").unwrap()), after, limit };
+        |after, limit| ListFilter { tenant: tenant(), after, limit, ..ListFilter::default() };
     let all = store.sandboxes(ours(None, None)).await.unwrap();
     assert_eq!(ids(&all), [8, 10, 4, 6, 0, 2].map(id));
     let next = ours(Some((at(1), id(4))), Some(2));
@@ -69,4 +71,74 @@ pub async fn a_tenant_sees_its_own(bed: &dyn Bed) {
     let nobody =
         ListFilter { tenant: Some(TenantId::parse("nobody").unwrap()), ..ListFilter::default() };
     assert_eq!(store.sandboxes(nobody).await.unwrap(), []);
+}
+
+pub async fn bug_50_every_filter_finds_what_a_look_at_all_finds(bed: &dyn Bed) {
+    let store = bed.open();
+    let mut walk = Walk(0xf11);
+    let mut all = Vec::new();
+    let one_of = |walk: &mut Walk, words: &[&str]| {
+        words[usize::try_from(walk.below(words.len() as u64)).unwrap()].to_owned()
+    };
+    for number in 0..160 {
+        let tenant = one_of(&mut walk, &["", "ours", "theirs"]);
+        let new = Sandbox {
+            created_at: at(walk.below(30)),
+            tenant_id: TenantId::parse(tenant).ok(),
+            provider: one_of(&mut walk, &["mock", "native"]),
+            metadata: (0..walk.below(3))
+                .map(|_| (one_of(&mut walk, &["a", "b"]), one_of(&mut walk, &["", "x", "\u{e4}"])))
+                .collect(),
+            ..sandbox(number)
+        };
+        store.insert_sandbox(new, Limits::default(), None).await.unwrap();
+        let state = SandboxState::ALL[walk.below(7) as usize];
+        store.change_sandbox(id(number), to(state)).await.unwrap();
+        all.push(store.sandbox(id(number)).await.unwrap().unwrap());
+    }
+    all.sort_by(|a, b| b.created_at.cmp(&a.created_at).then(a.id.cmp(&b.id)));
+    let mut found = 0;
+    for round in 0..600 {
+        let states = match walk.below(4) {
+            0 => Vec::new(),
+            1 => vec![SandboxState::Destroyed],
+            2 => vec![SandboxState::ALL[walk.below(7) as usize]],
+            _ => vec![SandboxState::Running, SandboxState::Unhealthy],
+        };
+        let some = |walk: &mut Walk| walk.below(2) == 0;
+        let filter = ListFilter {
+            tenant: some(&mut walk).then(|| TenantId::parse("ours").unwrap()),
+            provider: some(&mut walk).then(|| one_of(&mut walk, &["mock", "native"])),
+            states,
+            labels: (0..walk.below(3))
+                .map(|_| (one_of(&mut walk, &["a", "b"]), one_of(&mut walk, &["", "x", "\u{e4}"])))
+                .collect(),
+            after: some(&mut walk).then(|| (at(walk.below(30)), id(walk.below(160)))),
+            limit: some(&mut walk).then(|| walk.below(20) as u32),
+        };
+        let beyond = |s: &Sandbox| match &filter.after {
+            None => true,
+            Some((time, id)) => s.created_at < *time || (s.created_at == *time && s.id > *id),
+        };
+        let limit = filter.limit.map_or(usize::MAX, |n| n as usize);
+        let wanted = all.iter().filter(|s| beyond(s) && filter.lets_through(s));
+        let wanted: Vec<_> = wanted.take(limit).map(|s| s.id.clone()).collect();
+        let got = ids(&store.sandboxes(filter.clone()).await.unwrap());
+        assert_eq!(got, wanted, "round {round}: {filter:?}");
+        found += got.len();
+    }
+    assert!(found > 500, "the walk finds too little: {found}");
+    // What is forgotten leaves no label behind.
+    bed.clock().advance(std::time::Duration::from_secs(3600));
+    while store.purge_sandboxes(bed.clock().wall(), 7).await.unwrap() > 0 {}
+    for key in ["a", "b"] {
+        for value in ["", "x", "\u{e4}"] {
+            let ended = ListFilter {
+                states: vec![SandboxState::Destroyed],
+                labels: vec![(key.to_owned(), value.to_owned())],
+                ..ListFilter::default()
+            };
+            assert_eq!(store.sandboxes(ended).await.unwrap(), []);
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 mod bed;
 mod changes;
+mod claims;
 mod durability;
 mod faults;
 mod files;
@@ -34,6 +35,12 @@ mod sqlite {
         inserts::limits_hold_under_concurrent_inserts,
         inserts::a_limit_counts_only_what_lives,
         inserts::counters_equal_a_count_after_a_random_walk,
+        claims::a_key_finds_its_spawn_until_it_is_forgotten,
+        claims::a_key_whose_spawn_failed_is_free,
+        claims::a_name_is_held_by_one_living_sandbox_of_an_owner,
+        claims::a_name_and_a_key_go_together,
+        claims::of_many_at_once_one_is_made,
+        claims::bug_32_keys_and_what_they_hold_are_purged,
         changes::every_transition_is_allowed_or_refused_as_the_table_says,
         changes::conditions_must_hold,
         changes::fields_change_alone,
@@ -42,6 +49,7 @@ mod sqlite {
         lists::newest_first_and_by_id_among_equals,
         lists::pages_neither_repeat_nor_skip,
         lists::a_tenant_sees_its_own,
+        lists::bug_50_every_filter_finds_what_a_look_at_all_finds,
         sweeps::due_are_those_whose_time_is_up_oldest_first,
         sweeps::unfinished_is_what_a_crash_left,
         sweeps::a_worker_has_its_own,

@@ -21,7 +21,7 @@ pub async fn due_are_those_whose_time_is_up_oldest_first(bed: &dyn Bed) {
     ];
     for (number, expires, state) in due {
         let new = Sandbox { expires_at: at(expires), state, ..sandbox(number) };
-        store.insert_sandbox(new, Limits::default()).await.unwrap();
+        store.insert_sandbox(new, Limits::default(), None).await.unwrap();
     }
     let now = |seconds, limit| store.due_sandboxes(at(seconds), limit);
     assert_eq!(ids(&now(99, 100).await.unwrap()), [2, 4, 8, 3, 1].map(id));
@@ -44,7 +44,7 @@ pub async fn unfinished_is_what_a_crash_left(bed: &dyn Bed) {
     ];
     for (number, created, state, answered) in rows {
         let new = Sandbox { created_at: at(created), state, answered, ..sandbox(number) };
-        store.insert_sandbox(new, Limits::default()).await.unwrap();
+        store.insert_sandbox(new, Limits::default(), None).await.unwrap();
     }
     let left = |seconds, limit| store.unfinished_sandboxes(at(seconds), limit);
     // Oldest first; one that is being destroyed whenever it was made.
@@ -64,9 +64,9 @@ pub async fn a_worker_has_its_own(bed: &dyn Bed) {
         [(1, SandboxState::Running), (2, SandboxState::Destroyed), (3, SandboxState::Destroying)]
     {
         let new = Sandbox { worker_id: one.clone(), state, ..sandbox(number) };
-        store.insert_sandbox(new, Limits::default()).await.unwrap();
+        store.insert_sandbox(new, Limits::default(), None).await.unwrap();
     }
-    store.insert_sandbox(sandbox(4), Limits::default()).await.unwrap();
+    store.insert_sandbox(sandbox(4), Limits::default(), None).await.unwrap();
     let mut theirs = ids(&store.sandboxes_of_worker(one).await.unwrap());
     theirs.sort();
     assert_eq!(theirs, [1, 3].map(id));
@@ -77,7 +77,7 @@ pub async fn a_worker_has_its_own(bed: &dyn Bed) {
 pub async fn bug_32_destroyed_rows_are_purged_in_batches(bed: &dyn Bed) {
     let store = bed.open();
     for number in 0..8 {
-        store.insert_sandbox(sandbox(number), Limits::default()).await.unwrap();
+        store.insert_sandbox(sandbox(number), Limits::default(), None).await.unwrap();
     }
     // Two end at each of three times; 6 is only on its way, 7 lives.
     for number in 0..6 {

@@ -25,6 +25,14 @@ pub struct ChmodRequest {
     pub mode: Option<String>,
 }
 
+/// `PUT …/files/content`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    pub status: String,
+    /// Bytes of the file.
+    pub size: u64,
+}
+
 /// A file: absolute path, four-digit octal mode, UTC.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FileInfo {

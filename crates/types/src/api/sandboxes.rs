@@ -22,6 +22,9 @@ pub struct SpawnRequest {
     pub disk_size_mb: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
+    /// A living sandbox of that name and owner is the answer instead of a second one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,6 +52,8 @@ pub struct Sandbox {
     pub owner_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -47,6 +47,11 @@ impl Guest {
         self.connection(None).await.map(|_| ())
     }
 
+    /// Whether the agent can do this: one of an older release is not asked for what it does not know.
+    pub async fn can(&self, capability: &str) -> Result<bool, GuestError> {
+        Ok(self.connection(None).await?.can(capability))
+    }
+
     /// Opens a call.
     pub async fn call(&self, request: &Request) -> Result<CallHandle, GuestError> {
         let text = serde_json::to_vec(request).expect("a request is plain data");

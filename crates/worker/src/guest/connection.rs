@@ -1,7 +1,7 @@
 //! A connection as its callers and its driver share it: what is to be sent, and the open calls.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Room in `out` again, or the end.
     room: Notify,
+    /// What the agent can do, once it has said hello.
+    capabilities: OnceLock<Vec<String>>,
 }
 
 pub(super) struct State {
@@ -62,6 +64,7 @@ pub(super) fn open(stream: AgentStream, idle: Duration) -> Opening {
             driver: None,
         }),
         room: Notify::new(),
+        capabilities: OnceLock::new(),
     });
     let hello = Hello {
         version: PROTOCOL_VERSION,
@@ -81,7 +84,10 @@ impl Opening {
     /// Waits for the agent's hello and checks that it is the right one, of a known age.
     pub async fn ready(self, sandbox_id: &str) -> Result<Arc<Shared>, GuestError> {
         let checked = match tokio::time::timeout(HELLO_DEADLINE, self.hello).await {
-            Ok(Ok(hello)) => check(&hello, sandbox_id),
+            Ok(Ok(hello)) => check(&hello, sandbox_id).map(|()| {
+                // Said once: a second hello breaks the protocol.
+                let _ = self.shared.capabilities.set(hello.capabilities);
+            }),
             Ok(Err(_)) => {
                 Err(GuestError::Lost(self.shared.lock().closed.clone().unwrap_or(Lost::Closed)))
             }
@@ -114,6 +120,11 @@ fn check(hello: &Hello, sandbox_id: &str) -> Result<(), GuestError> {
 impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Whether the agent says that it can do this.
+    pub fn can(&self, capability: &str) -> bool {
+        self.capabilities.get().is_some_and(|all| all.iter().any(|c| c == capability))
     }
 
     /// Opens a call with an encoded request.

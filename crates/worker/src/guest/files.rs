@@ -1,7 +1,7 @@
 //! Files, the console and numbers.
 
 use bytes::Bytes;
-use protocol::agent::{Body, Channel, Event, FileEntry, Request, Status};
+use protocol::agent::{Body, Channel, Event, FileEntry, ReadRange, Request, Status, capability};
 
 use super::call::{CallHandle, Item};
 use super::client::Guest;
@@ -12,6 +12,8 @@ use super::exec::unexpected;
 pub(crate) struct Reading {
     pub size: u64,
     call: CallHandle,
+    /// Bytes to leave out, and to let through, of what an agent sends that knows no ranges.
+    cut: Option<(u64, u64)>,
 }
 
 impl Reading {
@@ -19,12 +21,29 @@ impl Reading {
     pub async fn next(&mut self) -> Result<Option<Bytes>, GuestError> {
         loop {
             match self.call.next().await? {
-                Item::Data(Channel::Out, data) => return Ok(Some(data)),
+                Item::Data(Channel::Out, data) => match self.through(data) {
+                    Some(data) if data.is_empty() => {}
+                    passed => return Ok(passed),
+                },
                 Item::End(Body::Done) => return Ok(None),
                 Item::End(_) => return Err(unexpected("the end of a file")),
                 Item::Data(..) | Item::Event(_) => {}
             }
         }
+    }
+
+    /// What of a piece is asked for; `None` when nothing more is.
+    fn through(&mut self, mut data: Bytes) -> Option<Bytes> {
+        let Some((skip, left)) = &mut self.cut else { return Some(data) };
+        if *left == 0 {
+            return None;
+        }
+        let len = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(data.len());
+        let skipped = data.split_to(len(*skip)).len();
+        *skip -= skipped as u64;
+        data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+        *left -= data.len() as u64;
+        Some(data)
     }
 }
 
@@ -53,11 +72,21 @@ impl Writing {
 }
 
 impl Guest {
-    pub async fn read(&self, path: String) -> Result<Reading, GuestError> {
-        let mut call = self.call(&Request::Read { path }).await?;
+    pub async fn read(
+        &self,
+        path: String,
+        range: Option<ReadRange>,
+    ) -> Result<Reading, GuestError> {
+        let known = range.is_none() || self.can(capability::READ_RANGE).await?;
+        let asked = range.filter(|_| known);
+        let mut call = self.call(&Request::Read { path, range: asked }).await?;
         loop {
             match call.next().await? {
-                Item::Event(Event::Size { bytes, .. }) => return Ok(Reading { size: bytes, call }),
+                Item::Event(Event::Size { bytes, .. }) => {
+                    let part = range.filter(|_| !known).map(|r| r.of(bytes).unwrap_or(0..0));
+                    let cut = part.map(|part| (part.start, part.end - part.start));
+                    return Ok(Reading { size: bytes, call, cut });
+                }
                 Item::Event(_) => {}
                 Item::Data(..) | Item::End(_) => return Err(unexpected("the size of a file")),
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use protocol::worker::{ByteStream, FileOp, FileReply, WorkerLink};
+use protocol::worker::{ByteStream, FileOp, FileReply, ReadRange, WorkerLink};
 use types::{ErrorCode, Fault, SandboxId};
 use worker::Worker;
 
@@ -32,7 +32,7 @@ async fn content_streams_in_and_out_unchanged() {
     let pieces = [&sent[..700_000], &sent[700_000..700_001], &[], &sent[700_001..]];
     let pieces = pieces.iter().map(|p| Ok(Bytes::copy_from_slice(p))).collect();
     write(&worker, &id, "/f", content(pieces)).await.unwrap();
-    let op = FileOp::Read { path: "/f".to_owned() };
+    let op = FileOp::Read { path: "/f".to_owned(), range: None };
     let FileReply::Content { size, content } = worker.files(id.clone(), op).await.unwrap() else {
         panic!("a read is answered with content");
     };
@@ -40,6 +40,31 @@ async fn content_streams_in_and_out_unchanged() {
     let got: Vec<Bytes> =
         within("the content", content.map(Result::unwrap).collect::<Vec<_>>()).await;
     assert!(got.concat() == sent);
+}
+
+/// The agent here says that it can do nothing: it is not asked for a part.
+#[tokio::test]
+async fn a_part_of_a_file_is_cut_out_for_agents_that_know_no_ranges() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let sent: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+    write(&worker, &id, "/f", content(vec![Ok(Bytes::from(sent.clone()))])).await.unwrap();
+    for (start, end, part) in [
+        (Some(70_000), Some(209_999), &sent[70_000..210_000]),
+        (Some(299_999), None, &sent[299_999..]),
+        (None, Some(5), &sent[299_995..]),
+        (Some(300_000), None, &[]),
+    ] {
+        let op = FileOp::Read { path: "/f".to_owned(), range: Some(ReadRange { start, end }) };
+        let FileReply::Content { size, content } = worker.files(id.clone(), op).await.unwrap()
+        else {
+            panic!("a read is answered with content");
+        };
+        assert_eq!(size, 300_000);
+        let got = within("a part", content.map(Result::unwrap).collect::<Vec<_>>()).await;
+        assert!(got.concat() == part, "{start:?} to {end:?}");
+    }
 }
 
 #[tokio::test]
@@ -79,7 +104,7 @@ async fn lists_faults_and_lines() {
     };
     let seen: Vec<_> = entries.iter().map(|e| (e.path.as_str(), e.mode)).collect();
     assert_eq!(seen, [("/a", 0o644), ("/b", 0o644)], "permission bits only");
-    let op = FileOp::Read { path: "/none".to_owned() };
+    let op = FileOp::Read { path: "/none".to_owned(), range: None };
     let fault = worker.files(id.clone(), op).await.err().unwrap();
     assert_eq!(fault.code, ErrorCode::FileNotFound);
     assert_eq!(worker.logs(id, 3).await.unwrap().len(), 3);

@@ -82,7 +82,7 @@ async fn commands_and_files_through_the_real_agent() {
     let content = Box::pin(stream::iter([Ok(Bytes::from(sent.clone()))]));
     let op = FileOp::Write { path: "/workspace/f".to_owned(), mode: Some(0o600), content };
     assert!(matches!(worker.files(id.clone(), op).await.unwrap(), FileReply::Done));
-    let op = FileOp::Read { path: "/workspace/f".to_owned() };
+    let op = FileOp::Read { path: "/workspace/f".to_owned(), range: None };
     let FileReply::Content { content, .. } = worker.files(id.clone(), op).await.unwrap() else {
         panic!("a read is answered with content");
     };

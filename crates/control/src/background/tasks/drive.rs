@@ -37,6 +37,8 @@ pub(super) async fn run(inner: &Arc<Inner>) -> Result<Next, Fault> {
 /// The row may be older than the mark's absence: a spawn that ended between the two is read again.
 async fn finish(inner: &Arc<Inner>, control: &Control, row: Sandbox) {
     match inner.store.sandbox(row.id.clone()).await {
+        // Whether its key still fetches it, the comparison with its worker says.
+        Ok(Some(s)) if s.keyed && s.state == types::SandboxState::Creating => {}
         Ok(Some(s)) if !s.answered || s.state == types::SandboxState::Destroying => {
             let reason = s.ended_reason.unwrap_or(EndedReason::Unanswered);
             let _ = control.end_and_wait(s.id, reason, None).await;

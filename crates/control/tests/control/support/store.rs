@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 use store::{
-    BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, Store, StoreError, WorkerRecord,
+    BoxFuture, Change, Counts, Earlier, InsertOutcome, Limits, ListFilter, NameOf, SpawnKey, Store,
+    StoreError, WorkerRecord,
 };
-use types::{OwnerId, Sandbox, SandboxId, SandboxState, Timestamp, WorkerId};
+use types::{
+    EndedReason, OwnerId, Sandbox, SandboxId, SandboxName, SandboxState, Timestamp, WorkerId,
+};
 
 /// What the next call of an operation does instead of its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,7 @@ pub struct MemoryStore {
 pub struct State {
     pub rows: BTreeMap<SandboxId, Sandbox>,
     pub workers: BTreeMap<WorkerId, WorkerRecord>,
+    pub keys: HashMap<String, (String, SandboxId)>,
     pub acts: HashMap<&'static str, VecDeque<StoreAct>>,
     pub always: HashMap<&'static str, StoreAct>,
     pub calls: Vec<&'static str>,
@@ -118,6 +122,29 @@ fn apply(change: &Change, row: &mut Sandbox) -> bool {
     allowed
 }
 
+/// Names are of no owner here: whose they are is the store contract's matter.
+fn earlier(
+    state: &State,
+    key: Option<&SpawnKey>,
+    name: Option<&SandboxName>,
+) -> Option<InsertOutcome> {
+    let known = key.and_then(|k| state.keys.get(&k.key).map(|(request, id)| (k, request, id)));
+    if let Some((key, request, id)) = known {
+        let sandbox = state.rows[id].clone();
+        let failed = [Some(EndedReason::SpawnFailed), Some(EndedReason::Unanswered)];
+        if !failed.contains(&sandbox.ended_reason) {
+            let earlier = InsertOutcome::Earlier(Box::new(Earlier { sandbox, found: false }));
+            return Some(if *request == key.request { earlier } else { InsertOutcome::KeyReused });
+        }
+    }
+    let holds = |r: &&Sandbox| {
+        let usable = [SandboxState::Creating, SandboxState::Running, SandboxState::Unhealthy];
+        usable.contains(&r.state) && r.name.as_ref() == name
+    };
+    let holder = name.and_then(|_| state.rows.values().find(holds)).cloned();
+    holder.map(|sandbox| InsertOutcome::Earlier(Box::new(Earlier { sandbox, found: true })))
+}
+
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 impl Store for MemoryStore {
@@ -129,8 +156,16 @@ impl Store for MemoryStore {
         self.call("check", |_, _| ())
     }
 
-    fn insert_sandbox(&self, sandbox: Sandbox, limits: Limits) -> Answer<'_, InsertOutcome> {
+    fn insert_sandbox(
+        &self,
+        mut sandbox: Sandbox,
+        limits: Limits,
+        key: Option<SpawnKey>,
+    ) -> Answer<'_, InsertOutcome> {
         self.call("insert", move |state, act| {
+            if let Some(before) = earlier(state, key.as_ref(), sandbox.name.as_ref()) {
+                return before;
+            }
             let counts = counts(state, sandbox.owner_id.as_ref());
             if act == Some(StoreAct::Duplicate) || state.rows.contains_key(&sandbox.id) {
                 return InsertOutcome::Duplicate;
@@ -142,8 +177,22 @@ impl Store for MemoryStore {
             if owned && limits.max_per_owner != 0 && counts.owner >= limits.max_per_owner {
                 return InsertOutcome::OwnerFull(counts);
             }
+            sandbox.keyed = key.is_some();
+            if let Some(key) = key {
+                state.keys.insert(key.key, (key.request, sandbox.id.clone()));
+            }
             state.rows.insert(sandbox.id.clone(), sandbox);
             InsertOutcome::Inserted
+        })
+    }
+
+    fn earlier_spawn(
+        &self,
+        key: Option<SpawnKey>,
+        name: Option<NameOf>,
+    ) -> Answer<'_, Option<InsertOutcome>> {
+        self.call("earlier", move |state, _| {
+            earlier(state, key.as_ref(), name.as_ref().map(|n| &n.name))
         })
     }
 
@@ -153,11 +202,14 @@ impl Store for MemoryStore {
 
     fn sandboxes(&self, filter: ListFilter) -> Answer<'_, Vec<Sandbox>> {
         self.call("list", move |state, _| {
-            let seen = |r: &&Sandbox| {
-                !r.state.is_final() && (filter.tenant.is_none() || filter.tenant == r.tenant_id)
-            };
+            let seen = |r: &&Sandbox| filter.lets_through(r);
             let mut found: Vec<_> = state.rows.values().filter(seen).cloned().collect();
+            // By id among equals, since the rows are.
             found.sort_by_key(|r| std::cmp::Reverse(r.created_at));
+            if let Some((time, id)) = &filter.after {
+                found.retain(|r| r.created_at < *time || (r.created_at == *time && r.id > *id));
+            }
+            found.truncate(filter.limit.map_or(usize::MAX, |limit| limit as usize));
             found
         })
     }
@@ -222,6 +274,10 @@ impl Store for MemoryStore {
             let ids = &ids[..ids.len().min(limit as usize)];
             ids.iter().filter(|id| state.rows.remove(id).is_some()).count() as u64
         })
+    }
+
+    fn purge_spawn_keys(&self, _: Timestamp, _: u32) -> Answer<'_, u64> {
+        self.call("purge_keys", |_, _| 0)
     }
 
     fn upsert_worker(&self, mut worker: WorkerRecord) -> Answer<'_, WorkerRecord> {

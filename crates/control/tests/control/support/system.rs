@@ -166,6 +166,8 @@ pub fn row(name: &str) -> Sandbox {
         preview_domain: None,
         ended_reason: None,
         answered: true,
+        name: None,
+        keyed: false,
     }
 }
 

@@ -175,7 +175,7 @@ impl Agent {
                 End::Ok(Body::Done)
             }
             Request::Write { path, .. } => self.write(path, &mut call).await,
-            Request::Read { path } => self.read(&path, &mut call).await,
+            Request::Read { path, range: None } => self.read(&path, &mut call).await,
             Request::List { .. } => {
                 let paths: Vec<_> = self.files.lock().unwrap().keys().cloned().collect();
                 for path in paths {

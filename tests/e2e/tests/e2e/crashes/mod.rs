@@ -6,6 +6,7 @@ mod cycles;
 mod imports;
 mod one_shot;
 mod parts;
+mod repeats;
 mod restart;
 mod slate;
 mod steps;
