@@ -37,6 +37,9 @@ pub(super) async fn collect(
         match event? {
             ExecEvent::Output { stream: OutputStream::Stdout, data } => stdout.add(&data, max),
             ExecEvent::Output { stream: OutputStream::Stderr, data } => stderr.add(&data, max),
+            // What is missing may be of either.
+            ExecEvent::Gap { .. } => (stdout.truncated, stderr.truncated) = (true, true),
+            ExecEvent::Paused => break,
             ExecEvent::Exit(exit) => return Ok(Collected { exit, stdout, stderr }),
         }
     }

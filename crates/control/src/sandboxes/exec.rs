@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use protocol::worker::{ExecExit, ExecOrder, ExecStream};
+use protocol::worker::{ExecExit, ExecOrder, ExecStream, Stdin};
 use types::{ErrorCode, ExecId, Fault, SandboxId};
 
 use super::ExecInput;
@@ -82,9 +82,13 @@ impl Control {
             env: input.env,
             workdir: input.workdir.filter(|w| !w.trim().is_empty()),
             timeout,
+            user: None,
+            tty: None,
+            detach: false,
         };
         let began = self.0.clock.boot();
-        let events = within(START_DEADLINE, "starting the command", link.exec(order)).await?;
+        let events =
+            within(START_DEADLINE, "starting the command", link.exec(order, Stdin::Empty)).await?;
         Ok((sandbox.id, events, began))
     }
 }

@@ -9,7 +9,8 @@ mod worker_link;
 
 pub use control_link::{ControlLink, Heartbeat, SandboxEnded};
 pub use order::{
-    ByteStream, Bytes, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply,
-    LeaseToken, OutputStream, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport,
+    AttachOrder, ByteStream, Bytes, ExecControl, ExecEvent, ExecExit, ExecOrder, ExecStream,
+    FileInfo, FileOp, FileReply, LeaseToken, OutputStream, ProviderReport, SandboxFact, SpawnOrder,
+    Spawned, StatsReport, Stdin, TtySize,
 };
 pub use worker_link::{BoxFuture, WorkerLink};

@@ -97,6 +97,8 @@ impl Lines {
     fn write(&mut self, event: Option<Result<ExecEvent, Fault>>) {
         match event {
             Some(Ok(ExecEvent::Output { stream, data })) => self.output(stream, &data),
+            // Only of commands that are attached to.
+            Some(Ok(ExecEvent::Gap { .. } | ExecEvent::Paused)) => {}
             Some(Ok(ExecEvent::Exit(exit))) => self.exit(exit),
             Some(Err(fault)) => self.broken(&fault),
             None => self.broken(&Fault::unavailable("the connection to the sandbox was lost")),
@@ -224,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_timeout_says_so_and_ends_with_124() {
-        let exit = ExecExit { exit_code: 137, timed_out: true, oom_killed: false };
+        let exit = ExecExit { exit_code: 137, timed_out: true, ..Default::default() };
         let text = text(vec![out(b"begun\xff"), Ok(ExecEvent::Exit(exit))], false).await;
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "{\"stream\":\"stdout\",\"data\":\"begun\u{fffd}\"}");
