@@ -22,4 +22,5 @@ pub use config::{Context, ControlConfig, Defaults};
 pub use control::Control;
 pub use providers::Readiness;
 pub use sandboxes::{Captured, Destroyed, ExecInput, ExecMode, SpawnInput};
+pub use store::{ExecEnd, ExecRecord};
 pub use workers::WorkerView;

@@ -3,11 +3,13 @@
 mod exec;
 mod files;
 mod sandboxes;
+mod session;
 mod system;
 
 pub use exec::*;
 pub use files::*;
 pub use sandboxes::*;
+pub use session::*;
 pub use system::*;
 
 /// The body of every error.
