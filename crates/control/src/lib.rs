@@ -25,4 +25,5 @@ pub use providers::Readiness;
 pub use sandboxes::{
     Captured, Destroyed, ExecInput, ExecMode, Finding, Obtained, RepeatKey, SpawnInput,
 };
+pub use store::{ExecEnd, ExecRecord};
 pub use workers::WorkerView;

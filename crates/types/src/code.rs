@@ -24,6 +24,7 @@ pub enum ErrorCode {
     NotADirectory,
     DiskFull,
     ImageNotFound,
+    UserNotFound,
     Unprocessable,
     ResourceLimit,
     Unavailable,
@@ -32,7 +33,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -48,6 +49,7 @@ impl ErrorCode {
         Self::NotADirectory,
         Self::DiskFull,
         Self::ImageNotFound,
+        Self::UserNotFound,
         Self::Unprocessable,
         Self::ResourceLimit,
         Self::Unavailable,
@@ -72,6 +74,7 @@ impl ErrorCode {
             Self::NotADirectory => "NOT_A_DIRECTORY",
             Self::DiskFull => "DISK_FULL",
             Self::ImageNotFound => "IMAGE_NOT_FOUND",
+            Self::UserNotFound => "USER_NOT_FOUND",
             Self::Unprocessable => "UNPROCESSABLE",
             Self::ResourceLimit => "RESOURCE_LIMIT",
             Self::Unavailable => "UNAVAILABLE",

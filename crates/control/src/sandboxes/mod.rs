@@ -3,6 +3,7 @@
 mod argv;
 mod capture;
 mod destroy;
+mod detached;
 mod ending;
 mod exec;
 mod extend;
@@ -13,9 +14,11 @@ mod get;
 mod inputs;
 mod making;
 mod prune;
+mod recorded;
 mod repeat;
 mod spawn;
 mod watch;
+mod watching;
 
 pub use destroy::Destroyed;
 pub use exec::Captured;
@@ -26,3 +29,4 @@ pub use repeat::Obtained;
 pub(crate) use ending::{Endings, begin, settled, sweep};
 pub(crate) use flights::Spawning;
 pub(crate) use repeat::{KEY_LIFE, left_unanswered};
+pub(crate) use watching::{Watching, watch_again};

@@ -2,6 +2,7 @@
 
 pub(crate) mod content;
 pub(crate) mod exec;
+pub(crate) mod execs;
 pub(crate) mod files;
 pub(crate) mod images;
 pub(crate) mod providers;

@@ -24,6 +24,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002_live_counts"),
     migration!(3, "0003_spawn_claims"),
     migration!(4, "0004_finding"),
+    migration!(5, "0005_execs"),
 ];
 
 /// The schema version that this program speaks.

@@ -11,6 +11,7 @@
 mod checkpoint;
 mod claims;
 mod errors;
+mod execs;
 mod guard;
 mod job;
 mod labels;

@@ -1,4 +1,4 @@
-//! Forgets sandboxes that were destroyed long ago, and keys of old requests.
+//! Forgets sandboxes that were destroyed and commands that ended long ago, and keys of old requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,8 @@ pub(super) async fn run(inner: &Arc<Inner>) -> Result<Next, Fault> {
     let keep = inner.config.record_retention;
     if !keep.is_zero() {
         let gone = inner.store.purge_sandboxes(ago(inner, keep), BATCH).await;
-        most = most.max(gone.map_err(store_fault)?);
+        let ended = inner.store.purge_execs(ago(inner, keep), BATCH).await;
+        most = most.max(gone.map_err(store_fault)?).max(ended.map_err(store_fault)?);
     }
     Ok(if most >= u64::from(BATCH) { Next::AtOnce } else { Next::Later })
 }
