@@ -61,7 +61,7 @@ pub async fn an_id_is_taken_once_and_ends_once(bed: &dyn Bed) {
 
 pub async fn the_end_of_a_sandbox_is_the_end_of_what_runs_in_it(bed: &dyn Bed) {
     let store = bed.open();
-    store.insert_sandbox(sandbox(1), Limits::default()).await.unwrap();
+    store.insert_sandbox(sandbox(1), Limits::default(), None).await.unwrap();
     store.insert_exec(exec(1, "ran", 1)).await.unwrap();
     store.insert_exec(exec(1, "runs", 1)).await.unwrap();
     let ran = ExecId::parse("ran").unwrap();
