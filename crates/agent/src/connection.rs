@@ -22,6 +22,10 @@ const KEEP: usize = 16 * 1024;
 pub(crate) enum Work {
     /// Runs the exec with this key.
     Exec(u64),
+    /// Looks at the log of the exec with this key.
+    View(u64),
+    /// Sends input to it; with `true`, its last.
+    Feed(u64, bool),
     Write(Box<WriteJob>),
     /// Something that proceeds in slices.
     Job(Box<Job>),

@@ -1,13 +1,13 @@
 //! From frames to work: what each kind of frame and each request leads to.
 
 use protocol::agent::{
-    AgentErrorCode, Body, Channel, Hello, Kind, PROTOCOL_VERSION, Request, Status,
+    AgentErrorCode, Body, Channel, ExecInfo, Hello, Kind, PROTOCOL_VERSION, Request, Status,
 };
 
 use crate::connection::{Broken, Call, Conn, Incoming, MAX_CALLS, Work};
 use crate::error::{Outcome, bad_request, fail};
-use crate::exec::Exec;
 use crate::files::{self, DeleteJob, GlobJob, Job, ListJob, Moved, Port, ReadJob, WriteJob};
+use crate::lifecycle::How;
 use crate::server::Agent;
 
 /// The oldest version of the protocol that we speak.
@@ -15,7 +15,7 @@ const MIN_VERSION: u32 = 1;
 /// A ping says at most so much.
 const PING: usize = 64;
 /// Execs told in one answer, which has to fit a frame.
-const TOLD: usize = 300;
+const TOLD: usize = 190;
 
 impl Agent {
     pub(crate) fn on_frame(&mut self, id: u32, frame: Incoming) -> Result<(), Broken> {
@@ -86,6 +86,12 @@ impl Agent {
             Request::Exec(spec) => self.start_exec(id, call, &spec).map(|()| None),
             Request::Execs => Ok(Some(self.tell_execs())),
             Request::Signal { exec_id, signal } => self.signal_exec(&exec_id, &signal).map(done),
+            Request::Kill { exec_id } => self.kill_whole(&exec_id).map(done),
+            Request::Attach { exec_id, offset, follow, hold, quiet } => {
+                self.attach(id, call, &exec_id, offset, How { follow, hold, quiet })
+            }
+            Request::Input { exec_id, close } => self.open_input(id, call, &exec_id, close),
+            Request::Resize { exec_id, size } => self.resize(&exec_id, size).map(done),
             Request::Write { path, mode } => {
                 let work = Work::Write(Box::new(WriteJob::start(&self.tree, &path, mode)?));
                 self.open_call(id, call, work);
@@ -152,8 +158,22 @@ impl Agent {
     }
 
     fn tell_execs(&self) -> Body {
-        let running = self.execs.values().map(Exec::info);
-        Body::Execs { execs: running.chain(self.finished.iter().cloned()).take(TOLD).collect() }
+        let running = self.execs.iter().map(|(key, exec)| self.told(*key, exec.info()));
+        let ended = self.ended.iter().filter_map(|key| {
+            let log = self.logs.get(key)?;
+            let done = log.end.as_ref()?.as_ref().ok()?;
+            let info = ExecInfo { exec_id: log.id.clone(), ..ExecInfo::default() };
+            Some(self.told(*key, ExecInfo { done: Some(done.clone()), ..info }))
+        });
+        let others = self.finished.iter().cloned();
+        Body::Execs { execs: running.chain(ended).chain(others).take(TOLD).collect() }
+    }
+
+    fn told(&self, key: u64, info: ExecInfo) -> ExecInfo {
+        match self.logs.get(&key) {
+            Some(log) => ExecInfo { detached: true, total: log.ring.total(), ..info },
+            None => info,
+        }
     }
 
     fn status(&self) -> Outcome<Body> {
@@ -175,9 +195,17 @@ impl Agent {
             return Err(Broken);
         }
         match &mut call.work {
-            Work::Exec(key) => {
+            Work::Exec(key) | Work::Feed(key, _) => {
                 let key = *key;
-                self.take_input(key, &frame.payload);
+                self.take_input(key, (id, frame.call), &frame.payload);
+            }
+            Work::View(key) => {
+                let (key, from) = (*key, (id, frame.call));
+                if self.logs.get(&key).is_some_and(|log| log.writer == Some(from)) {
+                    self.take_input(key, from, &frame.payload);
+                } else {
+                    conn.consumed(frame.call, frame.payload.len());
+                }
             }
             Work::Write(job) => match job.push(&frame.payload) {
                 Ok(()) => conn.consumed(frame.call, frame.payload.len()),
@@ -195,6 +223,16 @@ impl Agent {
                 let key = *key;
                 self.end_input(key);
             }
+            Some(Work::View(key)) => {
+                let key = *key;
+                if self.logs.get(&key).is_some_and(|log| log.writer == Some((id, call))) {
+                    self.end_input(key);
+                }
+            }
+            Some(Work::Feed(key, close)) => {
+                let (key, close) = (*key, *close);
+                self.end_feed(key, (id, call), close);
+            }
             Some(Work::Write(_)) => {
                 if let Some(Call { work: Work::Write(job), .. }) = conn.calls.remove(&call) {
                     conn.end(call, job.finish().map(|()| Body::Done));
@@ -211,9 +249,13 @@ impl Agent {
                 let key = *key;
                 self.cancel_exec(key);
             }
-            Some(Work::Write(_) | Work::Job(_)) => {
+            Some(Work::View(_) | Work::Feed(..) | Work::Write(_) | Work::Job(_)) => {
+                let work = conn.calls.remove(&call).map(|c| c.work);
                 let error = fail(AgentErrorCode::Cancelled, "the call was cancelled");
                 conn.end(call, Err(error));
+                if let Some(work) = work {
+                    self.leave(id, call, &work);
+                }
             }
             None => {}
         }

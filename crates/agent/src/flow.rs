@@ -74,11 +74,15 @@ impl Agent {
                 self.queue_pumps(key);
                 self.settle(key);
             }
+            Work::View(key) => {
+                let key = *key;
+                self.serve_log(key);
+            }
             Work::Job(_) if !state.queued => {
                 state.queued = true;
                 self.tasks.push_back(Task::Job(id, call));
             }
-            Work::Job(_) | Work::Write(_) => {}
+            Work::Job(_) | Work::Write(_) | Work::Feed(..) => {}
         }
     }
 
@@ -146,9 +150,10 @@ impl Agent {
                 self.remember(info);
             }
         }
-        for call in conn.calls.into_values() {
-            if let Work::Exec(key) = call.work {
-                self.disown(key);
+        for (call, state) in conn.calls {
+            match state.work {
+                Work::Exec(key) => self.disown(key),
+                work => self.leave(id, call, &work),
             }
         }
     }

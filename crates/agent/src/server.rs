@@ -12,7 +12,7 @@ use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 use crate::Config;
 use crate::connection::Conn;
 use crate::console::Console;
-use crate::exec::{Cgroups, Exec, OomKills};
+use crate::exec::{Cgroups, Exec, Log, OomKills};
 use crate::files::Tree;
 use crate::sys;
 
@@ -78,6 +78,12 @@ pub(crate) struct Agent {
     pub next_conn: u32,
     pub execs: BTreeMap<u64, Exec>,
     pub next_exec: u64,
+    /// Output of commands that belong to no call, by the key of their exec.
+    pub logs: BTreeMap<u64, Log>,
+    /// Keys of logs whose commands have ended, oldest first.
+    pub ended: VecDeque<u64>,
+    /// Ids of detached commands whose logs are gone.
+    pub past: VecDeque<String>,
     /// Ended and not fetched, oldest first.
     pub finished: VecDeque<ExecInfo>,
     /// Pipes of finished execs that living children hold, by token.
@@ -111,7 +117,7 @@ impl Token {
             Self::Tied => (3, 0),
             Self::Console => (4, 0),
             Self::Conn(id) => (5, u64::from(id)),
-            Self::Output(key, Channel::Out | Channel::Input) => (6, key),
+            Self::Output(key, Channel::Out | Channel::Input | Channel::Gap) => (6, key),
             Self::Output(key, Channel::Err) => (7, key),
             Self::Input(key) => (8, key),
             Self::Reaper(key) => (9, key),
@@ -244,8 +250,16 @@ impl Agent {
     }
 
     fn hello(&self) -> Hello {
-        let mut capabilities =
-            vec![capability::EXEC.into(), capability::FILES.into(), capability::LOGS.into()];
+        let mut capabilities: Vec<String> = [
+            capability::EXEC,
+            capability::FILES,
+            capability::LOGS,
+            capability::ATTACH,
+            capability::TTY,
+            capability::USER,
+        ]
+        .map(Into::into)
+        .into();
         if self.cgroups.is_some() {
             capabilities.push(capability::EXEC_CGROUP.into());
         }

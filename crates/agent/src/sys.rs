@@ -81,11 +81,25 @@ pub(crate) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
 /// Opens both ends of a new terminal, without echo or translation. The far end stays open, so
 /// that the near one does not hang up when the last program closes it.
 pub(crate) fn open_pty() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (near, far) = open_terminal()?;
+    // SAFETY: tcgetattr and tcsetattr get a valid termios.
+    unsafe {
+        let mut mode = std::mem::zeroed::<libc::termios>();
+        if libc::tcgetattr(far.as_raw_fd(), &mut mode) == 0 {
+            libc::cfmakeraw(&mut mode);
+            libc::tcsetattr(far.as_raw_fd(), libc::TCSANOW, &mode);
+        }
+    }
+    Ok((near, far))
+}
+
+/// Opens both ends of a new terminal as programs expect to find one. The near end does not block.
+pub(crate) fn open_terminal() -> Result<(OwnedFd, OwnedFd), Errno> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let near = rustix::fs::open("/dev/ptmx", flags, Mode::empty())?;
     let unlock: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads an int, TIOCGPTPEER takes open flags and returns a descriptor that
-    // nobody else owns; tcgetattr and tcsetattr get a valid termios.
+    // nobody else owns.
     unsafe {
         if libc::ioctl(near.as_raw_fd(), libc::TIOCSPTLCK, &unlock) < 0 {
             return Err(last());
@@ -95,14 +109,24 @@ pub(crate) fn open_pty() -> Result<(OwnedFd, OwnedFd), Errno> {
         if far < 0 {
             return Err(last());
         }
-        let far = OwnedFd::from_raw_fd(far);
-        let mut mode = std::mem::zeroed::<libc::termios>();
-        if libc::tcgetattr(far.as_raw_fd(), &mut mode) == 0 {
-            libc::cfmakeraw(&mut mode);
-            libc::tcsetattr(far.as_raw_fd(), libc::TCSANOW, &mode);
-        }
-        Ok((near, far))
+        Ok((near, OwnedFd::from_raw_fd(far)))
     }
+}
+
+/// Sets the size of a terminal; the kernel tells its foreground group.
+pub(crate) fn resize(terminal: &OwnedFd, cols: u16, rows: u16) -> Result<(), Errno> {
+    let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads a winsize.
+    let set = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) };
+    if set == 0 { Ok(()) } else { Err(last()) }
+}
+
+/// The foreground group of a terminal, asked at its near end.
+pub(crate) fn foreground(terminal: &OwnedFd) -> Option<i32> {
+    let mut group: libc::pid_t = 0;
+    // SAFETY: TIOCGPGRP writes a process id.
+    let got = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGPGRP, &mut group) };
+    (got == 0 && group > 1).then_some(group)
 }
 
 /// Hands freed memory back to the kernel.

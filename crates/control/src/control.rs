@@ -14,7 +14,7 @@ use types::{Timestamp, WorkerId};
 use crate::ControlConfig;
 use crate::background::Background;
 use crate::links::{Links, Uplink};
-use crate::sandboxes::{Endings, Spawning};
+use crate::sandboxes::{Endings, Spawning, Watching};
 use crate::workers::Registry;
 
 /// How long a stop waits for spawns and destroys that are under way. What is not done by then is
@@ -33,6 +33,8 @@ pub(crate) struct Inner {
     pub workers: Arc<Registry>,
     pub spawning: Arc<Spawning>,
     pub endings: Endings,
+    /// Commands whose ends are to be recorded.
+    pub watching: Watching,
     pub background: Background,
     pub tracker: TaskTracker,
     pub stopping: CancellationToken,
@@ -52,6 +54,7 @@ impl Control {
             clock,
             spawning: Arc::default(),
             endings: Endings::default(),
+            watching: Watching::default(),
             background: Background::default(),
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),

@@ -23,4 +23,5 @@ pub use config::{Context, ControlConfig, Defaults, ImageRetention};
 pub use control::Control;
 pub use providers::Readiness;
 pub use sandboxes::{Captured, Destroyed, ExecInput, ExecMode, SpawnInput};
+pub use store::{ExecEnd, ExecRecord};
 pub use workers::WorkerView;

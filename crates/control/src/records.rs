@@ -51,10 +51,16 @@ impl Inner {
                 return Err(Fault::new(ErrorCode::SandboxDead, format!("sandbox {id} {how}")));
             }
         }
-        let link = self.links.get(&sandbox.worker_id).ok_or_else(|| {
-            Fault::unavailable(format!("the worker of sandbox {id} cannot be reached; retry"))
-        })?;
+        let link = self.link_of(&sandbox)?;
         Ok((sandbox, link))
+    }
+
+    /// The worker of a sandbox.
+    pub fn link_of(&self, sandbox: &Sandbox) -> Result<Arc<dyn WorkerLink>, Fault> {
+        self.links.get(&sandbox.worker_id).ok_or_else(|| {
+            let id = &sandbox.id;
+            Fault::unavailable(format!("the worker of sandbox {id} cannot be reached; retry"))
+        })
     }
 
     pub fn public_state(&self, sandbox: &Sandbox) -> SandboxState {

@@ -8,6 +8,7 @@ use types::Fault;
 use crate::Control;
 use crate::background::{compare, drive_tasks};
 use crate::fault::{chain, store_fault};
+use crate::sandboxes::watch_again;
 
 /// A report is one row; a database that is busy for longer says so elsewhere.
 const FIRST_REPORT: Duration = Duration::from_secs(5);
@@ -26,6 +27,7 @@ impl Control {
                 tracing::warn!(%worker, error = chain(&fault), "worker is not adopted yet");
             }
         }
+        watch_again(inner).await?;
         // The worker of this process reports in moments, and takes no sandbox before it did.
         let local = &inner.config.local_worker;
         if inner.links.has(local) {

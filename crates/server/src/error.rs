@@ -57,6 +57,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::NotADirectory
         | ErrorCode::DiskFull
         | ErrorCode::ImageNotFound
+        | ErrorCode::UserNotFound
         | ErrorCode::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::ResourceLimit => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

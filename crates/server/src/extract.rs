@@ -57,6 +57,20 @@ impl FromRequestParts<App> for Param {
     }
 }
 
+/// The two parameters of a path, decoded alike.
+pub(crate) struct Params(pub String, pub String);
+
+impl FromRequestParts<App> for Params {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        match Path::<(String, String)>::from_request_parts(parts, app).await {
+            Ok(Path((one, two))) => Ok(Self(one, two)),
+            Err(_) => Err(Error(Fault::bad_request("the path is not UTF-8"))),
+        }
+    }
+}
+
 impl FromRequestParts<App> for query::Query {
     type Rejection = Error;
 

@@ -4,10 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 
 use types::{
-    EndedReason, OwnerId, Sandbox, SandboxId, SandboxState, TenantId, Timestamp, WorkerId,
+    EndedReason, ExecId, OwnerId, Sandbox, SandboxId, SandboxState, TenantId, Timestamp, WorkerId,
 };
 
-use crate::StoreError;
+use crate::{ExecEnd, ExecOutput, ExecRecord, StoreError};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -116,6 +116,38 @@ pub trait Store: Send + Sync {
     /// Forgets destroyed sandboxes that ended before `before`, at most `limit` of them. Returns how
     /// many went.
     fn purge_sandboxes(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
+
+    /// Adds the record of a command. `Some`: the id is taken in that sandbox, by this one.
+    fn insert_exec(&self, exec: ExecRecord) -> Answer<'_, Option<ExecRecord>>;
+
+    fn exec(&self, of: SandboxId, exec: ExecId) -> Answer<'_, Option<ExecRecord>>;
+
+    /// Commands of a sandbox, newest first, at most `limit`.
+    fn execs(&self, of: SandboxId, limit: u32) -> Answer<'_, Vec<ExecRecord>>;
+
+    /// Every command that has not ended. For the start, not for requests.
+    fn running_execs(&self) -> Answer<'_, Vec<ExecRecord>>;
+
+    /// That it runs; `false` if that was known.
+    fn exec_started(&self, of: SandboxId, exec: ExecId, at: Timestamp) -> Answer<'_, bool>;
+
+    /// How it ended, unless that is known, and its last output. When its sandbox is destroyed that
+    /// is its end, without a call.
+    fn end_exec(
+        &self,
+        of: SandboxId,
+        exec: ExecId,
+        end: Option<ExecEnd>,
+        output: Option<ExecOutput>,
+    ) -> Answer<'_, ()>;
+
+    fn exec_output(&self, of: SandboxId, exec: ExecId) -> Answer<'_, Option<ExecOutput>>;
+
+    /// Forgets one that never started.
+    fn forget_exec(&self, of: SandboxId, exec: ExecId) -> Answer<'_, bool>;
+
+    /// Forgets commands that ended before `before`, at most `limit` of them, with their outputs.
+    fn purge_execs(&self, before: Timestamp, limit: u32) -> Answer<'_, u64>;
 
     /// Inserts or updates by id; `created_at` of an existing row stays.
     fn upsert_worker(&self, worker: WorkerRecord) -> Answer<'_, WorkerRecord>;

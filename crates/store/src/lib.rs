@@ -6,10 +6,12 @@
 
 mod change;
 mod error;
+mod exec;
 mod interface;
 mod sqlite;
 
 pub use error::StoreError;
+pub use exec::{ExecEnd, ExecOutput, ExecRecord};
 pub use interface::{
     BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, Store, WorkerRecord,
 };

@@ -23,6 +23,7 @@ pub enum ErrorCode {
     NotADirectory,
     DiskFull,
     ImageNotFound,
+    UserNotFound,
     Unprocessable,
     ResourceLimit,
     Unavailable,
@@ -31,7 +32,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests that walk them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -46,6 +47,7 @@ impl ErrorCode {
         Self::NotADirectory,
         Self::DiskFull,
         Self::ImageNotFound,
+        Self::UserNotFound,
         Self::Unprocessable,
         Self::ResourceLimit,
         Self::Unavailable,
@@ -69,6 +71,7 @@ impl ErrorCode {
             Self::NotADirectory => "NOT_A_DIRECTORY",
             Self::DiskFull => "DISK_FULL",
             Self::ImageNotFound => "IMAGE_NOT_FOUND",
+            Self::UserNotFound => "USER_NOT_FOUND",
             Self::Unprocessable => "UNPROCESSABLE",
             Self::ResourceLimit => "RESOURCE_LIMIT",
             Self::Unavailable => "UNAVAILABLE",

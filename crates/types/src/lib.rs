@@ -10,6 +10,7 @@ pub mod failpoint;
 mod id;
 mod sandbox;
 mod secret;
+pub mod signal;
 mod state;
 mod timestamp;
 

@@ -1,57 +1,19 @@
-//! Commands and files: from the words of control to the agent's and back.
+//! Files and the console: from the words of control to the agent's and back.
 
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use protocol::agent::{FileEntry, Request};
-use protocol::worker::{
-    ByteStream, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply,
-    OutputStream,
-};
-use tokio_util::task::AbortOnDropHandle;
+use protocol::worker::{ByteStream, FileInfo, FileOp, FileReply};
 use types::failpoint::hit;
 use types::{Fault, SandboxId, Timestamp};
 
 use crate::core::Core;
-use crate::guest::{GuestError, Input, Output, Said};
+use crate::guest::GuestError;
 use crate::supervisor::Sandbox;
 
 impl Core {
-    /// Starts a command; what `stdin` yields is its input, nothing without it.
-    pub(crate) async fn exec(
-        &self,
-        order: ExecOrder,
-        stdin: Option<ByteStream>,
-    ) -> Result<ExecStream, Fault> {
-        self.adopted().await?;
-        let sandbox = self.sandbox(&order.sandbox_id)?;
-        hit("exec.ordered");
-        let started = sandbox
-            .guest()?
-            .exec(
-                order.exec_id.as_str(),
-                order.argv,
-                order.env,
-                order.workdir,
-                order.timeout,
-                stdin.is_some(),
-            )
-            .await;
-        let output = match started {
-            Ok(output) => output,
-            Err(error) => return Err(sandbox.explain(error).await),
-        };
-        hit("exec.started");
-        let pump =
-            stdin.map(|stdin| AbortOnDropHandle::new(tokio::spawn(feed(output.input(), stdin))));
-        let events = unfold(Some((output, sandbox)), next_event);
-        // The pump lives as long as the stream.
-        Ok(Box::pin(events.inspect(move |_| {
-            let _held = &pump;
-        })))
-    }
-
     pub(crate) async fn files(&self, id: &SandboxId, op: FileOp) -> Result<FileReply, Fault> {
         self.adopted().await?;
         let sandbox = self.sandbox(id)?;
@@ -69,40 +31,6 @@ impl Core {
             Err(error) => Err(sandbox.explain(error).await),
         }
     }
-}
-
-/// Hands stdin on as the command takes it; its end, and a break of it, are the command's EOF.
-async fn feed(input: Input, mut stdin: ByteStream) {
-    while let Some(Ok(data)) = stdin.next().await {
-        match input.send(data).await {
-            Ok(true) => {}
-            Ok(false) | Err(_) => return,
-        }
-    }
-    input.finish();
-}
-
-type Running = Option<(Output, Arc<Sandbox>)>;
-
-/// The next event of a command; none after its exit or an error.
-async fn next_event(running: Running) -> Option<(Result<ExecEvent, Fault>, Running)> {
-    let (mut output, sandbox) = running?;
-    let (stream, data) = match output.next().await {
-        Ok(Said::Out(data)) => (OutputStream::Stdout, data),
-        Ok(Said::Err(data)) => (OutputStream::Stderr, data),
-        Ok(Said::Done(done)) => {
-            let exit = ExecExit {
-                exit_code: done.exit_code,
-                timed_out: done.timed_out,
-                oom_killed: done.oom_killed,
-            };
-            hit("exec.ended");
-            return Some((Ok(ExecEvent::Exit(exit)), None));
-        }
-        Err(error) => return Some((Err(sandbox.explain(error).await), None)),
-    };
-    hit("exec.output");
-    Some((Ok(ExecEvent::Output { stream, data }), Some((output, sandbox))))
 }
 
 async fn file_op(sandbox: &Arc<Sandbox>, op: FileOp) -> Result<FileReply, GuestError> {

@@ -7,6 +7,7 @@
 mod adopt;
 mod config;
 mod core;
+mod execs;
 mod files;
 mod folder;
 mod guest;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use protocol::worker::{
-    BoxFuture, ExecOrder, ExecStream, FileOp, FileReply, ImageOp, ImageReply, LeaseToken,
-    ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport, WorkerLink,
+    AttachOrder, BoxFuture, ByteStream, ExecControl, ExecExit, ExecOrder, ExecStream, FileOp,
+    FileReply, ImageOp, ImageReply, LeaseToken, ProviderReport, SandboxFact, SpawnOrder, Spawned,
+    StatsReport, Stdin, WorkerLink,
 };
-use types::{EndedReason, Fault, SandboxId, Timestamp};
+use types::{EndedReason, ExecId, Fault, SandboxId, Timestamp};
 
 use crate::worker::Worker;
 
@@ -62,8 +63,39 @@ impl WorkerLink for Worker {
         Box::pin(async move { self.core.stats(&id).await })
     }
 
-    fn exec(&self, order: ExecOrder) -> BoxFuture<'_, Result<ExecStream, Fault>> {
-        Box::pin(self.core.exec(order, None))
+    fn exec(&self, order: ExecOrder, stdin: Stdin) -> BoxFuture<'_, Result<ExecStream, Fault>> {
+        Box::pin(self.core.exec(order, stdin))
+    }
+
+    fn start(&self, order: ExecOrder, stdin: Stdin) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(self.core.start(order, stdin))
+    }
+
+    fn attach(&self, order: AttachOrder) -> BoxFuture<'_, Result<ExecStream, Fault>> {
+        Box::pin(self.core.attach(order))
+    }
+
+    fn exec_input(
+        &self,
+        id: SandboxId,
+        exec_id: ExecId,
+        data: ByteStream,
+        close: bool,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move { self.core.exec_input(&id, &exec_id, data, close).await })
+    }
+
+    fn exec_control(
+        &self,
+        id: SandboxId,
+        exec_id: ExecId,
+        control: ExecControl,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move { self.core.exec_control(&id, &exec_id, control).await })
+    }
+
+    fn exec_wait(&self, id: SandboxId, exec_id: ExecId) -> BoxFuture<'_, Result<ExecExit, Fault>> {
+        Box::pin(async move { self.core.exec_wait(&id, &exec_id).await })
     }
 
     fn files(&self, id: SandboxId, op: FileOp) -> BoxFuture<'_, Result<FileReply, Fault>> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::worker::{ByteStream, ControlLink, ExecOrder, ExecStream};
+use protocol::worker::ControlLink;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -83,16 +83,6 @@ impl Worker {
         core.tasks.spawn(outbox::run(Arc::clone(&core)));
         core.tasks.spawn(heartbeat::run(Arc::clone(&core)));
         Ok(Arc::new(Self { core, _lock: lock }))
-    }
-
-    /// Starts a command whose stdin is `stdin`, as `stacyvm run` does. Otherwise as
-    /// [`protocol::worker::WorkerLink::exec`].
-    pub async fn exec_with_input(
-        &self,
-        order: ExecOrder,
-        stdin: ByteStream,
-    ) -> Result<ExecStream, Fault> {
-        self.core.exec(order, Some(stdin)).await
     }
 
     /// From now on dropping the stream of a command does not cancel it: the server goes, the

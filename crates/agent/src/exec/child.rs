@@ -25,6 +25,19 @@ pub(super) struct Plan {
     pub cgroup: i32,
     /// The error with which the cgroup refused the child.
     pub cgroup_error: AtomicI32,
+    /// Whether stdin is a terminal, to be the controlling one.
+    pub terminal: bool,
+    /// As whom to run; as the agent without it.
+    pub identity: Option<Identity>,
+}
+
+/// A user in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    /// All groups beside `gid`.
+    pub groups: Vec<u32>,
 }
 
 /// Exit codes of a shell that finds no program, or none that it can execute.
@@ -83,6 +96,9 @@ pub(super) extern "C" fn main(arg: *mut c_void) -> c_int {
         call(libc::SYS_dup3, plan.stderr as usize, 2, 0, 0);
         let entered = call(libc::SYS_fchdir, plan.cwd as usize, 0, 0, 0);
         call(libc::SYS_close_range, 3, u32::MAX as usize, 0, 0);
+        if plan.terminal {
+            call(libc::SYS_ioctl, 0, libc::TIOCSCTTY as usize, 0, 0);
+        }
         let none: u64 = 0;
         let mask = &raw const none as usize;
         call(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK as usize, mask, 0, 8);
@@ -90,8 +106,26 @@ pub(super) extern "C" fn main(arg: *mut c_void) -> c_int {
             complain(plan, b"cannot enter its working directory\n");
             exit(NOT_EXECUTABLE);
         }
+        if let Some(identity) = &plan.identity
+            && !become_user(identity)
+        {
+            complain(plan, b"cannot become that user\n");
+            exit(NOT_EXECUTABLE);
+        }
     }
     execute(plan)
+}
+
+/// Groups first: once the user is another, nothing more can be changed.
+unsafe fn become_user(identity: &Identity) -> bool {
+    let (uid, gid) = (identity.uid as usize, identity.gid as usize);
+    let groups = identity.groups.as_slice();
+    // SAFETY: plain numbers, and a list with its length.
+    unsafe {
+        call(libc::SYS_setgroups, groups.len(), groups.as_ptr() as usize, 0, 0) == 0
+            && call(libc::SYS_setresgid, gid, gid, gid, 0) == 0
+            && call(libc::SYS_setresuid, uid, uid, uid, 0) == 0
+    }
 }
 
 /// Tries the candidates as a shell does: one that can't be executed is remembered while the others

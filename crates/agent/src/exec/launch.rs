@@ -1,16 +1,17 @@
-//! From an [`ExecSpec`] to a process: strings, pipes, clone.
+//! From an [`ExecSpec`] to a process: strings, pipes or a terminal, clone.
 
 use std::ffi::{CString, c_char, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use protocol::agent::ExecSpec;
+use protocol::agent::{ExecSpec, TtySize};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::child::{self, Plan};
+use super::child::{self, Identity, Plan};
 use super::reaper;
 use crate::error::{Outcome, bad_request};
+use crate::sys;
 
 /// Of a command whose environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,18 +30,26 @@ pub(crate) struct Launch {
     _strings: Vec<CString>,
 }
 
-/// Our ends of the pipes of a command.
+/// What a command reads from and writes to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stdio {
+    Pipes { stdin: bool },
+    Terminal(TtySize),
+}
+
+/// Our ends of the pipes of a command. Of a terminal there is one, for both ways.
 pub(crate) struct Pipes {
     pub stdin: Option<OwnedFd>,
     pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
+    pub stderr: Option<OwnedFd>,
 }
 
 /// The command's ends.
 struct Ends {
     stdin: Option<OwnedFd>,
     stdout: OwnedFd,
-    stderr: OwnedFd,
+    stderr: Option<OwnedFd>,
+    terminal: bool,
 }
 
 /// What was started.
@@ -103,24 +112,39 @@ impl Launch {
             cwd: -1,
             cgroup: -1,
             cgroup_error: AtomicI32::new(0),
+            terminal: false,
+            identity: None,
         });
         let stack = stack.unwrap_or_else(|| Vec::with_capacity(STACK));
         Ok(Self { plan, stack, _strings: strings })
+    }
+
+    /// Sets as whom to run.
+    pub(crate) fn become_user(&mut self, identity: Identity) {
+        self.plan.identity = Some(identity);
     }
 
     /// Starts the command. `cwd` and `null` are for this call only; `self` has to be kept until
     /// the process is reaped.
     pub(crate) fn start(
         &mut self,
-        stdin: bool,
+        stdio: Stdio,
         cwd: &OwnedFd,
         null: &OwnedFd,
         place: Where<'_>,
     ) -> Result<(Started, Pipes), Errno> {
-        let (ours, theirs) = pipes(stdin)?;
-        self.plan.stdin = theirs.stdin.as_ref().unwrap_or(null).as_raw_fd();
+        let (ours, theirs) = match stdio {
+            Stdio::Pipes { stdin } => pipes(stdin)?,
+            Stdio::Terminal(size) => terminal(size)?,
+        };
+        if let Some(identity) = &self.plan.identity {
+            theirs.give_to(identity)?;
+        }
+        let stdin = if theirs.terminal { Some(&theirs.stdout) } else { theirs.stdin.as_ref() };
+        self.plan.stdin = stdin.unwrap_or(null).as_raw_fd();
         self.plan.stdout = theirs.stdout.as_raw_fd();
-        self.plan.stderr = theirs.stderr.as_raw_fd();
+        self.plan.stderr = theirs.stderr.as_ref().unwrap_or(&theirs.stdout).as_raw_fd();
+        self.plan.terminal = theirs.terminal;
         self.plan.cwd = cwd.as_raw_fd();
         let started = match place {
             Where::Cgroup(procs) => {
@@ -180,8 +204,28 @@ fn pipes(stdin: bool) -> Result<(Pipes, Ends), Errno> {
         rustix::io::ioctl_fionbio(&near, true)?;
         (input, input_far) = (Some(near), Some(far));
     }
-    let ours = Pipes { stdin: input, stdout: out, stderr: err };
-    Ok((ours, Ends { stdin: input_far, stdout: out_far, stderr: err_far }))
+    let ours = Pipes { stdin: input, stdout: out, stderr: Some(err) };
+    let stderr = Some(err_far);
+    Ok((ours, Ends { stdin: input_far, stdout: out_far, stderr, terminal: false }))
+}
+
+fn terminal(size: TtySize) -> Result<(Pipes, Ends), Errno> {
+    let (near, far) = sys::open_terminal()?;
+    sys::resize(&near, size.cols, size.rows)?;
+    let stdin = Some(rustix::io::fcntl_dupfd_cloexec(&near, 3)?);
+    let ours = Pipes { stdin, stdout: near, stderr: None };
+    Ok((ours, Ends { stdin: None, stdout: far, stderr: None, terminal: true }))
+}
+
+impl Ends {
+    /// Whoever runs may open them again by name, as `/dev/stdout` or `/dev/pts/N`.
+    fn give_to(&self, identity: &Identity) -> Result<(), Errno> {
+        let uid = rustix::fs::Uid::from_raw(identity.uid);
+        for end in self.stdin.iter().chain([&self.stdout]).chain(&self.stderr) {
+            rustix::fs::fchown(end, Some(uid), None)?;
+        }
+        Ok(())
+    }
 }
 
 fn text(bytes: &[u8]) -> Outcome<CString> {

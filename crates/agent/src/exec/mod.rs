@@ -12,18 +12,22 @@ mod cgroup;
 mod child;
 mod descendants;
 mod launch;
+mod log;
 mod oom;
 mod reaper;
 mod ring;
 pub(crate) mod signal;
+pub(crate) mod user;
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use protocol::agent::{AgentError, Channel, ExecDone, ExecInfo};
 
 pub(crate) use cgroup::{Cgroup, Cgroups};
 pub(crate) use descendants::{kill_below, parent_of};
-pub(crate) use launch::{Launch, Started, Where};
+pub(crate) use launch::{Launch, Started, Stdio, Where};
+pub(crate) use log::{Log, Viewer};
 pub(crate) use oom::{OomKills, raise};
 pub(crate) use ring::Ring;
 
@@ -41,13 +45,50 @@ pub(crate) struct Stream {
     pub owed: u64,
 }
 
+/// A connection and a call on it.
+pub(crate) type Source = (u32, u32);
+
 /// Input of a command.
 pub(crate) struct Input {
     pub pipe: OwnedFd,
-    /// Taken from the connection, not yet by the pipe. Bounded by the call's window.
-    pub pending: std::collections::VecDeque<u8>,
+    /// Taken from connections, not yet by the pipe. Bounded by the windows of the few calls that
+    /// may send to one command.
+    pub pending: VecDeque<u8>,
+    /// Whose bytes these are, in order.
+    pub owed: VecDeque<(Source, usize)>,
+    /// Calls that have sent all they had, and whether the input ends with it.
+    pub leaving: Vec<(Source, bool)>,
     /// Close once nothing is pending.
     pub eof: bool,
+}
+
+impl Input {
+    pub(crate) fn new(pipe: OwnedFd) -> Self {
+        Self {
+            pipe,
+            pending: VecDeque::new(),
+            owed: VecDeque::new(),
+            leaving: Vec::new(),
+            eof: false,
+        }
+    }
+
+    /// Shares out that `used` bytes went away.
+    pub(crate) fn pay(&mut self, mut used: usize) -> Vec<(Source, usize)> {
+        let mut paid = Vec::new();
+        while used > 0
+            && let Some((source, owed)) = self.owed.front_mut()
+        {
+            let part = used.min(*owed);
+            used -= part;
+            *owed -= part;
+            paid.push((*source, part));
+            if *owed == 0 {
+                self.owed.pop_front();
+            }
+        }
+        paid
+    }
 }
 
 /// A command that runs, or has exited and is not finished.
@@ -66,7 +107,8 @@ pub(crate) struct Exec {
     pub input: Option<Input>,
     /// Memory of the child until its execve.
     pub launch: Option<Launch>,
-    pub ring: Ring,
+    /// `out` and `input` are a terminal.
+    pub terminal: bool,
     /// When it is killed, by CLOCK_BOOTTIME.
     pub deadline: Option<u64>,
     /// Its descendants are to be killed (again) then.
@@ -89,6 +131,8 @@ pub(crate) struct Exec {
 /// The end of the main process.
 pub(crate) struct Exit {
     pub code: i32,
+    /// The signal that ended it, or 0.
+    pub signal: i32,
     pub at: u64,
     pub oom_killed: bool,
 }
@@ -97,7 +141,7 @@ impl Exec {
     pub(crate) fn stream(&mut self, channel: Channel) -> &mut Stream {
         match channel {
             Channel::Err => &mut self.err,
-            Channel::Out | Channel::Input => &mut self.out,
+            Channel::Out | Channel::Input | Channel::Gap => &mut self.out,
         }
     }
 
@@ -108,11 +152,12 @@ impl Exec {
             timed_out: self.timed_out,
             cancelled: self.cancelled,
             oom_killed: self.exit.as_ref().is_some_and(|e| e.oom_killed),
+            signal: self.exit.as_ref().map_or(0, |e| e.signal),
         }
     }
 
     pub(crate) fn info(&self) -> ExecInfo {
-        ExecInfo { exec_id: self.id.clone(), running: self.exit.is_none(), done: None }
+        ExecInfo { exec_id: self.id.clone(), running: self.exit.is_none(), ..ExecInfo::default() }
     }
 
     /// When its time is up, unless it is ended already.

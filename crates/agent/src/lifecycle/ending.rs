@@ -24,6 +24,7 @@ impl Agent {
     pub(crate) fn disown(&mut self, key: u64) {
         if let Some(exec) = self.execs.get_mut(&key) {
             exec.owner = None;
+            self.begin_log(key);
             self.queue_pumps(key);
             self.settle(key);
         }
@@ -40,8 +41,11 @@ impl Agent {
 
     pub(crate) fn signal_exec(&mut self, exec_id: &str, name: &str) -> Outcome<()> {
         let number = signal::parse(name).ok_or_else(|| bad_request("no such signal"))?;
-        let group = self.execs.values().find(|e| e.id == exec_id).and_then(Exec::group);
-        let Some(pid) = group else { return Err(bad_request("no command runs under that id")) };
+        let (_, exec) = self.running(exec_id)?;
+        let front = exec.out.pipe.as_ref().filter(|_| exec.terminal).and_then(sys::foreground);
+        let Some(pid) = front.or(exec.group()) else {
+            return Err(fail(AgentErrorCode::Conflict, "the command has not started yet"));
+        };
         // Before its setsid the command has no group of its own.
         match sys::kill(-pid, number).or_else(|_| sys::kill(pid, number)) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -50,7 +54,7 @@ impl Agent {
     }
 
     /// Kills all descendants of a command, and sees to it that this is done again where needed.
-    fn kill_exec(&mut self, key: u64) {
+    pub(super) fn kill_exec(&mut self, key: u64) {
         let Some(exec) = self.execs.get_mut(&key) else { return };
         let mut complete = true;
         if let (Some(groups), Some(group)) = (&self.cgroups, &exec.cgroup) {
@@ -143,16 +147,13 @@ impl Agent {
     /// The main process has exited.
     pub(super) fn on_exit(&mut self, key: u64, status: i32) {
         let Some(exec) = self.execs.get_mut(&key) else { return };
-        let code = if libc::WIFSIGNALED(status) {
-            128 + libc::WTERMSIG(status)
-        } else {
-            libc::WEXITSTATUS(status)
-        };
+        let signal = if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { 0 };
+        let code = if signal > 0 { 128 + signal } else { libc::WEXITSTATUS(status) };
         // 137 is also what a shell says whose command was killed.
         let killed = code == 128 + libc::SIGKILL && !exec.timed_out && !exec.cancelled;
         let oom_killed =
             killed && self.oom.count().zip(exec.oom_base).is_some_and(|(now, before)| now > before);
-        exec.exit = Some(Exit { code, at: sys::now(), oom_killed });
+        exec.exit = Some(Exit { code, signal, at: sys::now(), oom_killed });
         exec.oom_at = None;
         let refused = exec.launch.as_ref().and_then(Launch::cgroup_error);
         if let Some(launch) = exec.launch.take() {
@@ -202,6 +203,12 @@ impl Agent {
             state.credit -= cost;
             conn.out.frame(Kind::Data, Channel::Err, call, words.as_bytes());
         }
+        let channel = if exec.terminal { Channel::Out } else { Channel::Err };
+        if let Some(words) = exec.last_words.filter(|_| !exec.cancelled)
+            && let Some(log) = self.logs.get_mut(&key)
+        {
+            log.ring.push(channel, words.as_bytes());
+        }
         self.finish_exec(key);
     }
 
@@ -211,14 +218,27 @@ impl Agent {
         let note = if exec.timed_out { " (timed out)" } else { "" };
         self.console.note(&format!("exec {} exited: {}{note}", exec.id, done.exit_code));
         for channel in [Channel::Out, Channel::Err] {
-            if let Some(pipe) = exec.stream(channel).pipe.take() {
+            // A terminal hangs up instead: that is what its programs expect.
+            if let Some(pipe) = exec.stream(channel).pipe.take()
+                && !exec.terminal
+            {
                 self.keep_draining(Self::token_of(key, channel), pipe);
             }
         }
         if let (Some(groups), Some(group)) = (&mut self.cgroups, exec.cgroup.take()) {
             groups.give(group);
         }
-        let info = ExecInfo { exec_id: exec.id, running: false, done: Some(done.clone()) };
+        self.end_feeds(key);
+        if let Some(log) = self.logs.get_mut(&key) {
+            log.end = Some(exec.failed.clone().map_or_else(|| Ok(done.clone()), Err));
+            if log.is_kept() {
+                return self.keep_log(key);
+            }
+            self.serve_log(key);
+            self.logs.remove(&key);
+        }
+        let info = ExecInfo { done: Some(done.clone()), ..exec.info() };
+        let info = ExecInfo { running: false, ..info };
         let conn = exec.owner.and_then(|(id, call)| Some((self.conns.get_mut(&id)?, call)));
         match conn {
             Some((conn, call)) => {

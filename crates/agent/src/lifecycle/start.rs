@@ -1,6 +1,6 @@
 //! The start of a command.
 
-use protocol::agent::{AgentErrorCode, Channel, Event, ExecSpec, Kind};
+use protocol::agent::{AgentErrorCode, Body, Channel, Event, ExecSpec, Kind};
 use rustix::io::Errno;
 use types::ExecId;
 
@@ -8,7 +8,7 @@ use super::OOM_AFTER_NANOS;
 use crate::connection::Work;
 use crate::console::escape;
 use crate::error::{Outcome, bad_request, fail, on_path};
-use crate::exec::{Exec, Input, Launch, Ring, Started, Stream, Where};
+use crate::exec::{Exec, Input, Launch, Log, Started, Stdio, Stream, Where, user};
 use crate::server::{Agent, Token};
 use crate::sys;
 
@@ -18,19 +18,15 @@ const NAME: usize = 100;
 impl Agent {
     pub(crate) fn start_exec(&mut self, id: u32, call: u32, spec: &ExecSpec) -> Outcome<()> {
         ExecId::parse(spec.exec_id.as_str()).map_err(|e| bad_request(e.to_string()))?;
-        if spec.tty.is_some() || spec.user.is_some() || spec.detach {
-            let text = "terminals, users and detached commands are not known to this agent";
-            return Err(fail(AgentErrorCode::Unsupported, text));
-        }
-        if self.execs.values().any(|e| e.id == spec.exec_id) {
-            return Err(fail(AgentErrorCode::Conflict, "a command runs under that id already"));
+        if self.is_known(&spec.exec_id) {
+            return Err(fail(AgentErrorCode::Conflict, "that id is used already"));
         }
         if self.execs.len() >= self.limits.max_execs as usize {
             return Err(no_resources());
         }
         let cwd = spec.cwd.as_deref().unwrap_or(&self.workdir);
         let cwd_fd = self.tree.open_dir(&self.tree.absolute(cwd)?).map_err(|e| on_path(e, cwd))?;
-        let mut launch = Launch::new(&self.env, spec, self.stacks.pop())?;
+        let mut launch = self.prepare(spec)?;
         let oom_base = self.oom.count();
         let cgroup = match &mut self.cgroups {
             Some(groups) => Some(groups.take().map_err(out_of)?),
@@ -44,7 +40,8 @@ impl Agent {
             Some(procs) => Where::Cgroup(procs),
             None => Where::Reaper { oom_score_adj: self.oom_score_adj },
         };
-        let (started, pipes) = match launch.start(spec.stdin, &cwd_fd, &self.null, place) {
+        let stdio = spec.tty.map_or(Stdio::Pipes { stdin: spec.stdin }, Stdio::Terminal);
+        let (started, pipes) = match launch.start(stdio, &cwd_fd, &self.null, place) {
             Ok(started) => started,
             Err(errno) => {
                 if let (Some(groups), Some(group)) = (&mut self.cgroups, cgroup) {
@@ -56,20 +53,19 @@ impl Agent {
         let now = sys::now();
         let key = self.next_exec;
         self.next_exec += 1;
-        let stream = |pipe| Stream { pipe: Some(pipe), ..Stream::default() };
-        let input = |pipe| Input { pipe, pending: Default::default(), eof: false };
+        let stream = |pipe| Stream { pipe, ..Stream::default() };
         let mut exec = Exec {
             id: spec.exec_id.clone(),
-            owner: Some((id, call)),
+            owner: (!spec.detach).then_some((id, call)),
             main: None,
             reaper: None,
             tells: None,
             cgroup,
-            out: stream(pipes.stdout),
+            out: stream(Some(pipes.stdout)),
             err: stream(pipes.stderr),
-            input: pipes.stdin.map(input),
+            input: pipes.stdin.map(Input::new),
             launch: Some(launch),
-            ring: Ring::new(self.limits.ring_bytes as usize),
+            terminal: spec.tty.is_some(),
             deadline: spec.timeout_ms.map(|ms| now.saturating_add(ms.saturating_mul(1_000_000))),
             kill_at: None,
             oom_at: None,
@@ -92,12 +88,37 @@ impl Agent {
             }
         }
         self.execs.insert(key, exec);
-        self.open_call(id, call, Work::Exec(key));
+        if spec.detach {
+            self.begin_log(key);
+            if let Some(log) = self.logs.get_mut(&key) {
+                log.start_with(id, call, spec.watch);
+            }
+        }
+        self.open_call(id, call, if spec.detach { Work::View(key) } else { Work::Exec(key) });
         self.watch_exec(key);
         let name = spec.argv.first().map_or("", String::as_str);
         self.console.note(&format!("exec {} started: {}", spec.exec_id, escape(name, NAME)));
         self.tell_started(key);
         Ok(())
+    }
+
+    /// Lays a command out, for the user that it is to run as.
+    fn prepare(&mut self, spec: &ExecSpec) -> Outcome<Launch> {
+        let Some(asked) = &spec.user else {
+            return Launch::new(&self.env, spec, self.stacks.pop());
+        };
+        let user = user::find(&self.tree, asked)?;
+        let mut spec = spec.clone();
+        if let Some(home) = user.home
+            && !spec.env.iter().any(|(name, _)| name == "HOME")
+        {
+            spec.env.push(("HOME".to_owned(), home));
+        }
+        let mut launch = Launch::new(&self.env, &spec, self.stacks.pop())?;
+        if let Some(identity) = user.identity {
+            launch.become_user(identity);
+        }
+        Ok(launch)
     }
 
     fn watch_exec(&self, key: u64) {
@@ -118,13 +139,24 @@ impl Agent {
 
     /// Says that the main process is there, once its pid is known.
     fn tell_started(&mut self, key: u64) {
-        if let Some(exec) = self.execs.get(&key)
-            && exec.main.is_some()
-            && let Some((id, call)) = exec.owner
-            && let Some(conn) = self.conns.get_mut(&id)
+        let Self { execs, logs, conns, .. } = self;
+        let Some(exec) = execs.get(&key).filter(|e| e.main.is_some()) else { return };
+        let log = logs.get_mut(&key);
+        let (source, stays) = match (exec.owner, log.and_then(Log::started)) {
+            (Some(source), _) => (source, true),
+            (None, Some(started)) => started,
+            (None, None) => return,
+        };
+        if let Some(conn) = conns.get_mut(&source.0)
+            && conn.calls.contains_key(&source.1)
         {
-            conn.out.json(Kind::Event, call, &Event::Started { exec_id: exec.id.clone() });
+            let started = Event::Started { exec_id: exec.id.clone() };
+            conn.out.json(Kind::Event, source.1, &started);
+            if !stays {
+                conn.end(source.1, Ok(Body::Done));
+            }
         }
+        self.serve_log(key);
     }
 
     pub(crate) fn on_reaper_tells(&mut self, key: u64) {

@@ -1,4 +1,4 @@
-//! Input and output of a command, as far as there is credit and room.
+//! Output of a command, as far as there is credit and room.
 
 use protocol::agent::{Channel, MAX_PAYLOAD};
 use rustix::io::Errno;
@@ -34,6 +34,9 @@ impl Agent {
 
     /// Reads once from an output, if its call has credit and its connection room.
     pub(crate) fn pump(&mut self, key: u64, channel: Channel) {
+        if self.logs.contains_key(&key) {
+            return self.pump_log(key, channel);
+        }
         self.scratch();
         let Self { execs, conns, scratch, .. } = self;
         let Some(exec) = execs.get_mut(&key) else { return };
@@ -61,14 +64,22 @@ impl Agent {
             None => {
                 scratch.clear();
                 let got = rustix::io::read(pipe, rustix::buffer::spare_capacity(scratch));
-                let got = got.inspect(|n| {
-                    if !cancelled {
-                        exec.ring.push(&scratch[..*n]);
-                    }
-                });
                 (scratch.capacity(), got)
             }
         };
+        self.after_read(key, channel, got, max);
+        self.settle(key);
+    }
+
+    /// What a read of at most `max` bytes says about the output; goes on with it.
+    pub(super) fn after_read(
+        &mut self,
+        key: u64,
+        channel: Channel,
+        got: Result<usize, Errno>,
+        max: usize,
+    ) {
+        let Some(exec) = self.execs.get_mut(&key) else { return };
         let stream = exec.stream(channel);
         match got {
             Ok(0) => {
@@ -89,66 +100,6 @@ impl Agent {
             Err(_) => stream.pipe = None,
         }
         self.queue_pumps(key);
-        self.settle(key);
-    }
-
-    /// Takes input for a command from its connection.
-    pub(crate) fn take_input(&mut self, key: u64, bytes: &[u8]) {
-        let Some(exec) = self.execs.get_mut(&key) else { return };
-        match &mut exec.input {
-            Some(input) if !input.eof => {
-                input.pending.extend(bytes);
-                self.touched += bytes.len();
-                self.feed(key);
-            }
-            // It does not read any more: what still comes is thrown away, the sender not stopped.
-            Some(_) | None => self.give_credit(key, bytes.len()),
-        }
-    }
-
-    pub(crate) fn end_input(&mut self, key: u64) {
-        if let Some(input) = self.execs.get_mut(&key).and_then(|e| e.input.as_mut()) {
-            input.eof = true;
-            self.feed(key);
-        }
-    }
-
-    /// Writes pending input into the pipe, as far as it takes it.
-    pub(crate) fn feed(&mut self, key: u64) {
-        let Some(exec) = self.execs.get_mut(&key) else { return };
-        let Some(input) = &mut exec.input else { return };
-        let mut used = 0;
-        let open = loop {
-            if input.pending.is_empty() {
-                break !input.eof;
-            }
-            match rustix::io::write(&input.pipe, input.pending.as_slices().0) {
-                Ok(n) => {
-                    input.pending.drain(..n);
-                    used += n;
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break true,
-                Err(_) => {
-                    used += input.pending.len();
-                    break false;
-                }
-            }
-        };
-        if !open {
-            exec.input = None;
-        } else if input.pending.is_empty() {
-            input.pending.shrink_to_fit();
-        }
-        self.give_credit(key, used);
-    }
-
-    fn give_credit(&mut self, key: u64, bytes: usize) {
-        if let Some((id, call)) = self.execs.get(&key).and_then(|e| e.owner)
-            && let Some(conn) = self.conns.get_mut(&id)
-        {
-            conn.consumed(call, bytes);
-        }
     }
 
     /// Children that outlived their exec hold this pipe. Were it closed, their next word would

@@ -95,7 +95,7 @@ fn requests_that_make_no_sense_are_refused() {
         assert_eq!(client.call(&Request::Exec(spec)).error(), AgentErrorCode::BadRequest);
     }
     let user = ExecSpec { user: Some("nobody".into()), ..sh("") };
-    assert_eq!(client.call(&Request::Exec(user)).error(), AgentErrorCode::Unsupported);
+    assert_eq!(client.call(&Request::Exec(user)).error(), AgentErrorCode::NoSuchUser);
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn signals_reach_the_whole_group() {
         };
         let mut other = agent.connect();
         assert_eq!(other.call(&signal(&id, "NOPE")).error(), AgentErrorCode::BadRequest);
-        assert_eq!(other.call(&signal("nobody", "TERM")).error(), AgentErrorCode::BadRequest);
+        assert_eq!(other.call(&signal("nobody", "TERM")).error(), AgentErrorCode::NoSuchExec);
         other.call(&signal(&id, "SIGUSR1")).done();
         let result = client.finish(call);
         assert_eq!((result.exec().exit_code, result.out().as_str()), (9, "got\n"));

@@ -240,6 +240,8 @@ pub struct Result {
     pub out: Vec<u8>,
     pub err: Vec<u8>,
     pub events: Vec<Event>,
+    /// After how many bytes how many were lost.
+    pub gaps: Vec<(usize, u64)>,
     pub end: Option<End>,
 }
 
@@ -402,6 +404,12 @@ impl Client {
                 match channel {
                     Channel::Out => result.out.extend(got.payload),
                     Channel::Err => result.err.extend(got.payload),
+                    Channel::Gap => {
+                        for lost in got.payload.chunks(8) {
+                            let lost = u64::from_le_bytes(lost.try_into().unwrap());
+                            result.gaps.push((result.out.len() + result.err.len(), lost));
+                        }
+                    }
                     Channel::Input => panic!("input from the agent"),
                 }
             }

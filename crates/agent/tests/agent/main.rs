@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod detached;
 mod escapes;
 mod files;
 mod harness;
 mod life;
 mod link;
 mod pid_one;
+mod terminals;
+mod users;

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use protocol::worker::{ExecEvent, ExecExit, ExecStream, OutputStream};
-use types::{ErrorCode, Fault, SandboxId};
+use types::{ErrorCode, Fault};
 
 pub(super) struct Collected {
     pub exit: ExecExit,
@@ -28,7 +28,7 @@ impl Kept {
 
 /// Reads to the end; what is above `max` bytes of a stream is drained, so that the command goes on.
 pub(super) async fn collect(
-    id: &SandboxId,
+    id: &str,
     mut events: ExecStream,
     max: usize,
 ) -> Result<Collected, Fault> {
@@ -37,6 +37,9 @@ pub(super) async fn collect(
         match event? {
             ExecEvent::Output { stream: OutputStream::Stdout, data } => stdout.add(&data, max),
             ExecEvent::Output { stream: OutputStream::Stderr, data } => stderr.add(&data, max),
+            // What is missing may be of either.
+            ExecEvent::Gap { .. } => (stdout.truncated, stderr.truncated) = (true, true),
+            ExecEvent::Paused => break,
             ExecEvent::Exit(exit) => return Ok(Collected { exit, stdout, stderr }),
         }
     }

@@ -12,6 +12,7 @@ use types::clock::BootTime;
 use types::failpoint::hit;
 use types::{EndedReason, ErrorCode, Fault, SandboxId, SandboxState, WorkerId};
 
+use super::watching::last_words;
 use crate::control::Inner;
 use crate::fault::{chain, store_fault, within};
 
@@ -154,6 +155,7 @@ async fn attempt(
     let link = link.ok_or_else(|| Failed::Work(Fault::unavailable("its worker is away")))?;
     // The reason that was stored first is the one that holds.
     let reason = sandbox.ended_reason.unwrap_or(reason);
+    last_words(inner, &link, id).await;
     let work = link.destroy(id.clone(), inner.lease(&sandbox), reason, grace);
     let deadline = DESTROY_DEADLINE.saturating_add(grace.unwrap_or_default());
     within(deadline, "the destroy", work).await.map_err(Failed::Work)?;

@@ -1,19 +1,21 @@
 //! Exec: running a command, captured or streamed. What is wrong with the request is said before the
-//! sandbox is looked up.
+//! sandbox is looked up. A command whose id the caller chose has a record, and runs once.
 
 use std::time::Duration;
 
-use protocol::worker::{ExecExit, ExecOrder, ExecStream};
-use types::{ErrorCode, ExecId, Fault, SandboxId};
+use futures_util::stream;
+use protocol::worker::{ExecExit, ExecOrder, ExecStream, Stdin};
+use types::{ErrorCode, ExecId, Fault};
 
 use super::ExecInput;
 use super::argv::argv;
 use super::capture::collect;
+use super::recorded::{self, Opening};
 use crate::fault::{limit, within};
 use crate::{Context, Control, Defaults};
 
 /// Starting a command takes milliseconds; this is for a worker that has gone deaf.
-const START_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const START_DEADLINE: Duration = Duration::from_secs(30);
 /// The agent keeps the deadline; this long after it we no longer count on that.
 const OVERDUE: Duration = Duration::from_secs(15);
 
@@ -26,25 +28,25 @@ pub struct Captured {
     pub stdout_truncated: bool,
     pub stderr_truncated: bool,
     pub duration: Duration,
+    /// What it was given; past it, `exit.timed_out`.
+    pub timeout: Option<Duration>,
 }
 
 impl Control {
-    /// Runs a command and keeps its output. Dropping the future cancels the command.
+    /// Runs a command and keeps its output. Dropping the future cancels the command, unless its
+    /// caller chose its id. One that ran into its timeout says so, beside its output so far.
     pub async fn exec(&self, ctx: &Context, id: &str, input: ExecInput) -> Result<Captured, Fault> {
         let inner = &self.0;
         let timeout = captured_timeout(&inner.config.defaults, input.timeout)?;
-        let (sandbox_id, events, began) = self.start_exec(ctx, id, input, timeout).await?;
+        let (events, began) = self.start_exec(ctx, id, input, timeout).await?;
         let max = inner.config.max_output_bytes;
-        let collecting = collect(&sandbox_id, events, max);
+        let collecting = collect(id, events, max);
         let collected = match timeout {
             None => collecting.await?,
             Some(limit) => tokio::time::timeout(limit.saturating_add(OVERDUE), collecting)
                 .await
                 .map_err(|_| timed_out(limit))??,
         };
-        if collected.exit.timed_out {
-            return Err(timed_out(timeout.unwrap_or_default()));
-        }
         Ok(Captured {
             exit: collected.exit,
             stdout: collected.stdout.bytes,
@@ -52,6 +54,7 @@ impl Control {
             stdout_truncated: collected.stdout.truncated,
             stderr_truncated: collected.stderr.truncated,
             duration: inner.clock.boot().since(began),
+            timeout,
         })
     }
 
@@ -63,7 +66,7 @@ impl Control {
         input: ExecInput,
     ) -> Result<ExecStream, Fault> {
         let timeout = stream_timeout(&self.0.config.defaults, input.timeout)?;
-        Ok(self.start_exec(ctx, id, input, timeout).await?.1)
+        Ok(self.start_exec(ctx, id, input, timeout).await?.0)
     }
 
     async fn start_exec(
@@ -72,8 +75,17 @@ impl Control {
         id: &str,
         input: ExecInput,
         timeout: Option<Duration>,
-    ) -> Result<(SandboxId, ExecStream, types::clock::BootTime), Fault> {
+    ) -> Result<(ExecStream, types::clock::BootTime), Fault> {
+        if input.exec_id.is_some() {
+            let began = self.0.clock.boot();
+            let stdin = input_of(&input);
+            let opening = Opening { input, timeout, watch: true, stdin };
+            let opened = recorded::open(&self.0, ctx, id, opening).await?;
+            let events = opened.events.ok_or_else(|| Fault::internal("watching the command"))?;
+            return Ok((events, began));
+        }
         let argv = argv(&input)?;
+        let stdin = input_of(&input);
         let (sandbox, link) = self.0.usable(ctx, id).await?;
         let order = ExecOrder {
             sandbox_id: sandbox.id.clone(),
@@ -82,10 +94,14 @@ impl Control {
             env: input.env,
             workdir: input.workdir.filter(|w| !w.trim().is_empty()),
             timeout,
+            user: input.user,
+            tty: input.tty,
+            detach: false,
         };
         let began = self.0.clock.boot();
-        let events = within(START_DEADLINE, "starting the command", link.exec(order)).await?;
-        Ok((sandbox.id, events, began))
+        let events =
+            within(START_DEADLINE, "starting the command", link.exec(order, stdin)).await?;
+        Ok((events, began))
     }
 }
 
@@ -99,7 +115,10 @@ fn captured_timeout(
 }
 
 /// Decisions 7: without a word, the default; without that, it ends with its sandbox.
-fn stream_timeout(defaults: &Defaults, asked: Option<Duration>) -> Result<Option<Duration>, Fault> {
+pub(super) fn stream_timeout(
+    defaults: &Defaults,
+    asked: Option<Duration>,
+) -> Result<Option<Duration>, Fault> {
     let asked = asked.filter(|t| !t.is_zero());
     if let (Some(asked), Some(max)) = (asked, set(defaults.max_exec_timeout))
         && asked > max
@@ -122,7 +141,18 @@ fn timed_out(after: Duration) -> Fault {
     Fault::new(ErrorCode::Timeout, format!("the command did not end within {after}"))
 }
 
-fn new_id() -> Result<ExecId, Fault> {
+/// The input that a request brings along.
+pub(super) fn input_of(input: &ExecInput) -> Stdin {
+    match &input.stdin {
+        None => Stdin::Empty,
+        Some(bytes) => {
+            let bytes = Ok(bytes.clone());
+            Stdin::Stream(Box::pin(stream::once(async move { bytes })))
+        }
+    }
+}
+
+pub(super) fn new_id() -> Result<ExecId, Fault> {
     let mut bytes = [0; 10];
     getrandom::fill(&mut bytes)
         .map_err(|e| Fault::internal("making an exec id failed").caused_by(e))?;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use types::OwnerId;
+use protocol::worker::{Bytes, TtySize};
+use types::{ExecId, OwnerId};
 
 /// A sandbox to spawn. `None`, and 0 for a size, mean the default.
 #[derive(Debug, Clone, Default)]
@@ -39,4 +40,12 @@ pub struct ExecInput {
     pub workdir: Option<String>,
     /// `None`: absent or zero.
     pub timeout: Option<Duration>,
+    /// A name or uid of the image; `None`: the sandbox's own.
+    pub user: Option<String>,
+    /// What it reads; `None`: nothing.
+    pub stdin: Option<Bytes>,
+    /// Chosen by the caller: asked for again, the command does not run again.
+    pub exec_id: Option<ExecId>,
+    /// A terminal of that size.
+    pub tty: Option<TtySize>,
 }

@@ -3,6 +3,7 @@
 mod argv;
 mod capture;
 mod destroy;
+mod detached;
 mod ending;
 mod exec;
 mod extend;
@@ -11,8 +12,10 @@ mod get;
 mod inputs;
 mod making;
 mod prune;
+mod recorded;
 mod spawn;
 mod watch;
+mod watching;
 
 pub use destroy::Destroyed;
 pub use exec::Captured;
@@ -20,3 +23,4 @@ pub use inputs::{ExecInput, ExecMode, SpawnInput};
 
 pub(crate) use ending::{Endings, begin, settled, sweep};
 pub(crate) use making::Spawning;
+pub(crate) use watching::{Watching, watch_again};

@@ -66,6 +66,9 @@ pub enum Channel {
     Out = 1,
     /// Standard error.
     Err = 2,
+    /// Among the output of an attached command: eight bytes, how many were lost there. Sent to
+    /// those that asked with [`super::Request::Attach`] or [`super::ExecSpec::watch`] only.
+    Gap = 3,
 }
 
 impl Channel {
@@ -74,6 +77,7 @@ impl Channel {
             0 => Some(Self::Input),
             1 => Some(Self::Out),
             2 => Some(Self::Err),
+            3 => Some(Self::Gap),
             _ => None,
         }
     }
@@ -191,7 +195,7 @@ mod tests {
         #[test]
         fn frames_survive_any_cutting(
             frames in prop::collection::vec(
-                (kinds(), 0u8..3, any::<u32>(), prop::collection::vec(any::<u8>(), 0..300)), 0..8),
+                (kinds(), 0u8..4, any::<u32>(), prop::collection::vec(any::<u8>(), 0..300)), 0..8),
             cut in 1usize..64,
         ) {
             let mut wire = Vec::new();

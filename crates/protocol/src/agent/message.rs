@@ -6,13 +6,19 @@ use serde::{Deserialize, Serialize};
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Names of what an agent can do, in [`Hello::capabilities`]. Reserved for what comes next:
-/// `tty`, `attach`, `user`, `prepared`, `watch`, `dial`, `freeze`.
+/// `prepared`, `watch`, `dial`, `freeze`.
 pub mod capability {
     pub const EXEC: &str = "exec";
     pub const FILES: &str = "files";
     pub const LOGS: &str = "logs";
     /// Kills of an exec reach all its descendants, however they detached.
     pub const EXEC_CGROUP: &str = "exec_cgroup";
+    /// Detached commands: `Attach`, `Input`, `Kill`, [`super::ExecSpec::detach`].
+    pub const ATTACH: &str = "attach";
+    /// Terminals: `Resize`, [`super::ExecSpec::tty`].
+    pub const TTY: &str = "tty";
+    /// [`super::ExecSpec::user`].
+    pub const USER: &str = "user";
 }
 
 /// The first frame of each side.
@@ -38,10 +44,45 @@ pub enum Request {
     Exec(ExecSpec),
     /// The commands that run or have ended and were not fetched: `End(Execs)`.
     Execs,
-    /// Sends a signal (a name without SIG, or a number) to the main process group of an exec.
+    /// Sends a signal (a name without SIG, or a number) to the main process group of an exec; with
+    /// a terminal, to its foreground group.
     Signal {
         exec_id: String,
         signal: String,
+    },
+    /// Kills an exec with all its descendants: `End(Done)`.
+    Kill {
+        exec_id: String,
+    },
+    /// The output of a detached exec from `offset` on, counted over both streams: `Data` on `Out`,
+    /// `Err` and, for what is no longer held, `Gap`; at last `End(ExecDone)`. First
+    /// `Event::Attached`.
+    Attach {
+        exec_id: String,
+        #[serde(default)]
+        offset: u64,
+        /// Goes on with what comes; else `End(Paused)` where the output ended when asked.
+        #[serde(default)]
+        follow: bool,
+        /// The command goes at the pace of the fastest that hold it.
+        #[serde(default)]
+        hold: bool,
+        /// No output, only the end.
+        #[serde(default)]
+        quiet: bool,
+    },
+    /// More stdin for a detached exec: `Data` on `Input` until `Eof`, then `End(Done)` once the
+    /// command has taken it.
+    Input {
+        exec_id: String,
+        /// Nothing follows: its stdin ends there.
+        #[serde(default)]
+        close: bool,
+    },
+    /// A new size of an exec's terminal: `End(Done)`.
+    Resize {
+        exec_id: String,
+        size: TtySize,
     },
     /// Writes a file atomically: `Data` on `Input` until `Eof`, then `End(Done)`. Parents are
     /// created. Without `mode` an existing file keeps mode and owner, a new one gets 0644.
@@ -115,14 +156,18 @@ pub struct ExecSpec {
     pub timeout_ms: Option<u64>,
     /// Whether `Data` on `Input` follows; else stdin is /dev/null.
     pub stdin: bool,
-    /// Whether it outlives a `Cancel` by a lost client. Reserved; false today.
+    /// It belongs to no call: its output is held in a ring, a `Cancel` does not end it, its id is
+    /// never used again. Without `watch` the call ends once it has started: `End(Done)`.
     pub detach: bool,
-    /// A terminal of that size. Reserved; absent today.
+    /// The call that starts a detached exec goes on as an `Attach` that holds it.
+    pub watch: bool,
+    /// A terminal of that size instead of pipes: all output is on `Out`.
     pub tty: Option<TtySize>,
-    /// The user to run as, by name or uid of the image. Reserved; absent today.
+    /// The user to run as: a name of the image or a uid, and a group or gid behind a colon.
     pub user: Option<String>,
 }
 
+/// The size of a terminal, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TtySize {
     pub cols: u16,
@@ -135,6 +180,10 @@ pub struct TtySize {
 pub enum Event {
     Started {
         exec_id: String,
+    },
+    /// An `Attach` was taken; so much output there was until then.
+    Attached {
+        total: u64,
     },
     Size {
         bytes: u64,
@@ -163,10 +212,18 @@ pub enum End {
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Body {
     Done,
+    /// All output that there was has been told; the command runs on.
+    Paused,
     Exec(ExecDone),
-    Execs { execs: Vec<ExecInfo> },
-    File { entry: FileEntry },
-    Lines { lines: Vec<String> },
+    Execs {
+        execs: Vec<ExecInfo>,
+    },
+    File {
+        entry: FileEntry,
+    },
+    Lines {
+        lines: Vec<String>,
+    },
     Status(Status),
 }
 
@@ -179,6 +236,13 @@ pub struct ExecDone {
     pub timed_out: bool,
     pub cancelled: bool,
     pub oom_killed: bool,
+    /// The signal that ended the main process; 0 if it exited.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub signal: i32,
+}
+
+fn is_zero(n: &i32) -> bool {
+    *n == 0
 }
 
 /// A command the agent knows.
@@ -188,6 +252,10 @@ pub struct ExecInfo {
     pub exec_id: String,
     pub running: bool,
     pub done: Option<ExecDone>,
+    /// It can be attached to.
+    pub detached: bool,
+    /// Bytes of output so far, of a detached one.
+    pub total: u64,
 }
 
 /// A file as seen inside.
@@ -240,6 +308,10 @@ pub enum AgentErrorCode {
     TooLarge,
     Cancelled,
     Internal,
+    /// No command is known under that id.
+    NoSuchExec,
+    /// The image has no such user or group.
+    NoSuchUser,
     #[serde(other)]
     Unknown,
 }

@@ -13,7 +13,8 @@ pub use images::{
     ImageInfo, ImageOp, ImageReply, Prune, Pruned, PullEvent, PullProgress, PullStream,
 };
 pub use order::{
-    ByteStream, Bytes, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply,
-    LeaseToken, OutputStream, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport,
+    AttachOrder, ByteStream, Bytes, ExecControl, ExecEvent, ExecExit, ExecOrder, ExecStream,
+    FileInfo, FileOp, FileReply, LeaseToken, OutputStream, ProviderReport, SandboxFact, SpawnOrder,
+    Spawned, StatsReport, Stdin, TtySize,
 };
 pub use worker_link::{BoxFuture, WorkerLink};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 
+pub use crate::agent::TtySize;
 pub use bytes::Bytes;
 use futures_core::Stream;
 use types::{
@@ -64,6 +65,46 @@ pub struct ExecOrder {
     pub workdir: Option<String>,
     /// `None`: ends with its sandbox.
     pub timeout: Option<Duration>,
+    /// A name or uid of the image; `None`: the sandbox's own.
+    pub user: Option<String>,
+    /// A terminal of that size; its output is all `Stdout`.
+    pub tty: Option<TtySize>,
+    /// It outlives whoever started it, and can be attached to by its id.
+    pub detach: bool,
+}
+
+/// What a command reads.
+pub enum Stdin {
+    /// Nothing.
+    Empty,
+    /// What others send later; for detached commands.
+    Open,
+    /// These bytes, as the command takes them; their end, and a break of them, are its end of file.
+    Stream(ByteStream),
+}
+
+/// The output of a detached command, from `offset` on.
+#[derive(Debug, Clone)]
+pub struct AttachOrder {
+    pub sandbox_id: SandboxId,
+    pub exec_id: ExecId,
+    /// Counted over both streams as they arrived.
+    pub offset: u64,
+    /// Goes on with what comes; else ends with [`ExecEvent::Paused`] where the output then is.
+    pub follow: bool,
+    /// The command goes at the pace of the fastest that hold it.
+    pub hold: bool,
+}
+
+/// What is done to a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecControl {
+    /// Sends a signal to its process group, or the foreground group of its terminal.
+    Signal(i32),
+    /// Kills it and all that descends from it.
+    Kill,
+    /// A new size of its terminal.
+    Resize(TtySize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +116,16 @@ pub enum OutputStream {
 /// What comes out of a command. `Exit` is the last; without it the stream broke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecEvent {
-    Output { stream: OutputStream, data: Bytes },
+    Output {
+        stream: OutputStream,
+        data: Bytes,
+    },
+    /// So many bytes of output are not held any more. To those that attached only.
+    Gap {
+        lost: u64,
+    },
+    /// All there was has been told; the command runs on. To those that do not follow only.
+    Paused,
     Exit(ExecExit),
 }
 
@@ -84,10 +134,12 @@ pub struct ExecExit {
     pub exit_code: i32,
     pub timed_out: bool,
     pub oom_killed: bool,
+    /// The signal that ended the main process; 0 if it exited.
+    pub signal: i32,
 }
 
-/// The output of a started command. Dropping it cancels the command and all its descendants.
-/// Pulling slowly slows the command down: nothing is buffered without bound.
+/// The output of a started command. Dropping it cancels the command and all its descendants,
+/// unless it is detached. Pulling slowly slows the command down: nothing is buffered without bound.
 pub type ExecStream = Pin<Box<dyn Stream<Item = Result<ExecEvent, Fault>> + Send>>;
 
 /// Something done to files inside a sandbox. Paths are as the client wrote them.

@@ -4,16 +4,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use types::{EndedReason, Fault, SandboxId, Timestamp};
+use types::{EndedReason, ExecId, Fault, SandboxId, Timestamp};
 
 use super::{
-    ExecOrder, ExecStream, FileOp, FileReply, ImageOp, ImageReply, LeaseToken, ProviderReport,
-    SandboxFact, SpawnOrder, Spawned, StatsReport,
+    AttachOrder, ByteStream, ExecControl, ExecExit, ExecOrder, ExecStream, FileOp, FileReply,
+    ImageOp, ImageReply, LeaseToken, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport,
+    Stdin,
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// One worker, near or far. Attach, stdin, signal, pty and tunnel join with their issues.
+/// One worker, near or far. Tunnel joins with its issue.
 ///
 /// Every call may be repeated: spawn of a sandbox that exists under the same generation answers as
 /// the first did, destroy of one that is gone succeeds. Dropping a future of `spawn`, `destroy` or
@@ -47,8 +48,35 @@ pub trait WorkerLink: Send + Sync {
 
     fn stats(&self, id: SandboxId) -> BoxFuture<'_, Result<StatsReport, Fault>>;
 
-    /// Starts a command. An error means that it did not start; afterwards the stream tells.
-    fn exec(&self, order: ExecOrder) -> BoxFuture<'_, Result<ExecStream, Fault>>;
+    /// Starts a command. An error means that it did not start; afterwards the stream tells. Of a
+    /// detached one the stream holds the command to its own pace while it is there. An exec id that
+    /// was used for a detached command is refused with `Conflict`.
+    fn exec(&self, order: ExecOrder, stdin: Stdin) -> BoxFuture<'_, Result<ExecStream, Fault>>;
+
+    /// Starts a detached command and does not look at its output.
+    fn start(&self, order: ExecOrder, stdin: Stdin) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Looks at a detached command, also at one that has ended. `NotFound`: nothing is held of it.
+    fn attach(&self, order: AttachOrder) -> BoxFuture<'_, Result<ExecStream, Fault>>;
+
+    /// Sends input to a detached command; answers when it has been taken. `close`: nothing follows.
+    fn exec_input(
+        &self,
+        id: SandboxId,
+        exec_id: ExecId,
+        data: ByteStream,
+        close: bool,
+    ) -> BoxFuture<'_, Result<(), Fault>>;
+
+    fn exec_control(
+        &self,
+        id: SandboxId,
+        exec_id: ExecId,
+        control: ExecControl,
+    ) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Waits for the end of a detached command, however long it takes.
+    fn exec_wait(&self, id: SandboxId, exec_id: ExecId) -> BoxFuture<'_, Result<ExecExit, Fault>>;
 
     fn files(&self, id: SandboxId, op: FileOp) -> BoxFuture<'_, Result<FileReply, Fault>>;
 

@@ -1,6 +1,7 @@
 //! Handlers, one file a noun: parse, call `control`, translate what comes back.
 
 pub(crate) mod exec;
+pub(crate) mod execs;
 pub(crate) mod files;
 pub(crate) mod images;
 pub(crate) mod providers;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use data_encoding::BASE64;
 use futures_util::{FutureExt, StreamExt, stream};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use types::api::StreamLine;
 use types::{ErrorCode, Fault};
 
+use super::exec::{Encoding, signal_name};
 use crate::error::chain;
 use crate::json;
 use crate::utf8::Joiner;
@@ -33,10 +35,18 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The exit code of a command that ran into its timeout.
 const TIMED_OUT: i32 = 124;
 
-pub(super) fn respond(events: ExecStream, closing: CancellationToken) -> Response {
+/// `offset`: of a command that is looked at, whose lines say where they begin.
+pub(super) fn respond(
+    events: ExecStream,
+    closing: CancellationToken,
+    encoding: Encoding,
+    offset: Option<u64>,
+) -> Response {
     let lines = Lines {
         events,
         closing,
+        encoding,
+        offset,
         stdout: Joiner::default(),
         stderr: Joiner::default(),
         chunk: Vec::new(),
@@ -57,6 +67,9 @@ pub(super) fn respond(events: ExecStream, closing: CancellationToken) -> Respons
 struct Lines {
     events: ExecStream,
     closing: CancellationToken,
+    encoding: Encoding,
+    /// Where the next byte is.
+    offset: Option<u64>,
     stdout: Joiner,
     stderr: Joiner,
     chunk: Vec<u8>,
@@ -97,6 +110,11 @@ impl Lines {
     fn write(&mut self, event: Option<Result<ExecEvent, Fault>>) {
         match event {
             Some(Ok(ExecEvent::Output { stream, data })) => self.output(stream, &data),
+            Some(Ok(ExecEvent::Gap { lost })) => self.gap(lost),
+            Some(Ok(ExecEvent::Paused)) => {
+                self.flush();
+                self.done = true;
+            }
             Some(Ok(ExecEvent::Exit(exit))) => self.exit(exit),
             Some(Err(fault)) => self.broken(&fault),
             None => self.broken(&Fault::unavailable("the connection to the sandbox was lost")),
@@ -104,6 +122,9 @@ impl Lines {
     }
 
     fn output(&mut self, stream: OutputStream, data: &[u8]) {
+        if self.encoding != Encoding::Text || self.offset.is_some() {
+            return self.detailed(stream, data);
+        }
         let (joiner, head) = match stream {
             OutputStream::Stdout => (&mut self.stdout, &br#"{"stream":"stdout","data":""#[..]),
             OutputStream::Stderr => (&mut self.stderr, &br#"{"stream":"stderr","data":""#[..]),
@@ -121,6 +142,34 @@ impl Lines {
         }
     }
 
+    /// A line that says more than its text.
+    fn detailed(&mut self, stream: OutputStream, data: &[u8]) {
+        let (joiner, name) = match stream {
+            OutputStream::Stdout => (&mut self.stdout, "stdout"),
+            OutputStream::Stderr => (&mut self.stderr, "stderr"),
+        };
+        let mut text = String::new();
+        match self.encoding {
+            // What is held back of a character counts to the line that brings it whole.
+            Encoding::Text => joiner.push(data, &mut |piece| text.push_str(piece)),
+            Encoding::Base64 => text = BASE64.encode(data),
+        }
+        let offset = self.offset;
+        self.offset = offset.map(|at| at.saturating_add(data.len() as u64));
+        if !text.is_empty() {
+            let encoding = self.encoding.name();
+            let line = StreamLine { offset, encoding, ..line(name, &text) };
+            self.chunk.extend(json::write(&line));
+        }
+    }
+
+    fn gap(&mut self, lost: u64) {
+        self.flush();
+        let line = StreamLine { offset: self.offset, lost: Some(lost), ..line("gap", "") };
+        self.offset = self.offset.map(|at| at.saturating_add(lost));
+        self.chunk.extend(json::write(&line));
+    }
+
     fn exit(&mut self, exit: ExecExit) {
         self.flush();
         if exit.timed_out {
@@ -130,6 +179,8 @@ impl Lines {
             exit_code: Some(if exit.timed_out { TIMED_OUT } else { exit.exit_code }),
             timed_out: exit.timed_out,
             oom_killed: exit.oom_killed,
+            signal: signal_name(exit.signal).filter(|_| !exit.timed_out),
+            offset: self.offset,
             ..blank_exit()
         });
     }
@@ -158,7 +209,16 @@ impl Lines {
     }
 
     fn words(&mut self, text: &str) {
-        self.chunk.extend(json::write(&line("stderr", &format!("{text}\n"))));
+        let text = format!("{text}\n");
+        // Ours, not the command's: its offset is where the command's output is.
+        let line = match self.encoding {
+            Encoding::Text => line("stderr", &text),
+            Encoding::Base64 => StreamLine {
+                encoding: self.encoding.name(),
+                ..line("stderr", &BASE64.encode(text.as_bytes()))
+            },
+        };
+        self.chunk.extend(json::write(&line));
     }
 
     fn last(&mut self, line: StreamLine) {
@@ -179,6 +239,10 @@ fn blank_exit() -> StreamLine {
         timed_out: false,
         oom_killed: false,
         error: None,
+        signal: None,
+        encoding: None,
+        offset: None,
+        lost: None,
     }
 }
 
@@ -194,7 +258,7 @@ mod tests {
         } else {
             Box::pin(stream::iter(events))
         };
-        let body = respond(stream, token).into_body();
+        let body = respond(stream, token, Encoding::Text, None).into_body();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
@@ -224,7 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_timeout_says_so_and_ends_with_124() {
-        let exit = ExecExit { exit_code: 137, timed_out: true, oom_killed: false };
+        let exit = ExecExit { exit_code: 137, timed_out: true, ..Default::default() };
         let text = text(vec![out(b"begun\xff"), Ok(ExecEvent::Exit(exit))], false).await;
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "{\"stream\":\"stdout\",\"data\":\"begun\u{fffd}\"}");
@@ -257,7 +321,8 @@ mod tests {
     async fn a_flood_does_not_keep_a_stopping_server() {
         let token = CancellationToken::new();
         let flood: ExecStream = Box::pin(stream::repeat_with(|| out(b"x\n")));
-        let mut body = respond(flood, token.clone()).into_body().into_data_stream();
+        let mut body =
+            respond(flood, token.clone(), Encoding::Text, None).into_body().into_data_stream();
         body.next().await.unwrap().unwrap();
         token.cancel();
         body.next().await.unwrap().unwrap();
@@ -270,7 +335,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_is_filled_with_blank_lines() {
         let silent: ExecStream = Box::pin(stream::pending());
-        let mut body = respond(silent, CancellationToken::new()).into_body().into_data_stream();
+        let mut body = respond(silent, CancellationToken::new(), Encoding::Text, None)
+            .into_body()
+            .into_data_stream();
         let before = Instant::now();
         assert_eq!(body.next().await.unwrap().unwrap(), "\n");
         assert_eq!(before.elapsed().as_secs(), KEEP_ALIVE.as_secs());

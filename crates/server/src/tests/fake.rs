@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use protocol::worker::{
-    BoxFuture, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply, ImageOp,
-    ImageReply, LeaseToken, OutputStream, ProviderReport, SandboxFact, SpawnOrder, Spawned,
-    StatsReport, WorkerLink,
+    AttachOrder, BoxFuture, ByteStream, ExecControl, ExecEvent, ExecExit, ExecOrder, ExecStream,
+    FileInfo, FileOp, FileReply, ImageOp, ImageReply, LeaseToken, OutputStream, ProviderReport,
+    SandboxFact, SpawnOrder, Spawned, StatsReport, Stdin, WorkerLink,
 };
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-use types::{EndedReason, Fault, SandboxId, SandboxState, Timestamp};
+use types::{EndedReason, ExecId, Fault, SandboxId, SandboxState, Timestamp};
 
 #[derive(Default)]
 pub struct Seen {
@@ -104,7 +104,7 @@ impl WorkerLink for Fake {
         panic!("a worker with a fault of its own")
     }
 
-    fn exec(&self, order: ExecOrder) -> BoxFuture<'_, Result<ExecStream, Fault>> {
+    fn exec(&self, order: ExecOrder, _: Stdin) -> BoxFuture<'_, Result<ExecStream, Fault>> {
         let seen = Arc::clone(&self.seen);
         Box::pin(async move {
             let word = order.argv.last().cloned().unwrap_or_default();
@@ -128,6 +128,37 @@ impl WorkerLink for Fake {
                 _ => Box::pin(stream::iter([out(Bytes::from(format!("{word}\n"))), exit])),
             })
         })
+    }
+
+    fn start(&self, _: ExecOrder, _: Stdin) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn attach(&self, _: AttachOrder) -> BoxFuture<'_, Result<ExecStream, Fault>> {
+        Box::pin(async { Err(Fault::not_found("no such command")) })
+    }
+
+    fn exec_input(
+        &self,
+        _: SandboxId,
+        _: ExecId,
+        _: ByteStream,
+        _: bool,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn exec_control(
+        &self,
+        _: SandboxId,
+        _: ExecId,
+        _: ExecControl,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn exec_wait(&self, _: SandboxId, _: ExecId) -> BoxFuture<'_, Result<ExecExit, Fault>> {
+        Box::pin(std::future::pending())
     }
 
     fn files(&self, _: SandboxId, op: FileOp) -> BoxFuture<'_, Result<FileReply, Fault>> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt};
 use protocol::worker::{
     ByteStream, ExecEvent, ExecExit, ExecOrder, ExecStream, LeaseToken, OutputStream, SpawnOrder,
-    WorkerLink,
+    Stdin, WorkerLink,
 };
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
@@ -126,13 +126,12 @@ async fn spawn_and_exec(
         env: what.env,
         workdir: what.workdir,
         timeout: what.timeout,
+        user: None,
+        tty: None,
+        detach: false,
     };
-    let events = if what.input {
-        worker.exec_with_input(order, stdin()).await?
-    } else {
-        worker.exec(order).await?
-    };
-    relay(events).await
+    let input = if what.input { Stdin::Stream(stdin()) } else { Stdin::Empty };
+    relay(worker.exec(order, input).await?).await
 }
 
 /// Hands output on as it comes; a reader that is slow slows the command down.
@@ -147,6 +146,8 @@ async fn relay(events: ExecStream) -> Result<ExecExit, Failure> {
             ExecEvent::Output { stream: OutputStream::Stderr, data } => {
                 write(&mut err, &data).await?;
             }
+            // Only of commands that are attached to.
+            ExecEvent::Gap { .. } | ExecEvent::Paused => {}
             ExecEvent::Exit(exit) => return Ok(exit),
         }
     }

@@ -19,8 +19,11 @@ macro_rules! migration {
 }
 
 /// Never edited once released: what a database has seen must stay what it was.
-const MIGRATIONS: &[Migration] =
-    &[migration!(1, "0001_records"), migration!(2, "0002_live_counts")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_records"),
+    migration!(2, "0002_live_counts"),
+    migration!(3, "0003_execs"),
+];
 
 /// The schema version that this program speaks.
 pub(super) fn latest() -> u32 {

@@ -10,6 +10,7 @@
 
 mod checkpoint;
 mod errors;
+mod execs;
 mod guard;
 mod job;
 mod lane;

@@ -7,11 +7,11 @@ use rusqlite::{Error, Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use types::{
-    EndedReason, OwnerId, Sandbox, SandboxId, SandboxSize, SandboxState, TenantId, Timestamp,
-    WorkerId,
+    EndedReason, ExecId, OwnerId, Sandbox, SandboxId, SandboxSize, SandboxState, TenantId,
+    Timestamp, WorkerId,
 };
 
-use crate::WorkerRecord;
+use crate::{ExecEnd, ExecOutput, ExecRecord, WorkerRecord};
 
 /// Nanoseconds as SQLite keeps them: 1677 to 2262, and "never" is the last of them.
 pub(super) fn nanos(time: Timestamp) -> i64 {
@@ -56,6 +56,44 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
             EndedReason::parse(&text).ok_or("an unknown reason")
         })?,
         answered: row.get(17)?,
+    })
+}
+
+pub(super) fn exec(row: &Row<'_>) -> Result<ExecRecord> {
+    let ended: Option<i64> = row.get(10)?;
+    let end = match ended {
+        None => None,
+        Some(_) => Some(ExecEnd {
+            at: time(row, 10)?,
+            exit_code: row.get(11)?,
+            signal: row.get::<_, Option<i32>>(12)?.unwrap_or(0),
+            timed_out: row.get(13)?,
+            oom_killed: row.get(14)?,
+            lost: row.get(15)?,
+        }),
+    };
+    let started: Option<i64> = row.get(9)?;
+    Ok(ExecRecord {
+        sandbox_id: word(row, 0, SandboxId::parse)?,
+        exec_id: word(row, 1, ExecId::parse)?,
+        tenant_id: optional_word(row, 2, TenantId::parse)?,
+        owner_id: optional_word(row, 3, OwnerId::parse)?,
+        command: row.get(4)?,
+        fingerprint: row.get(5)?,
+        run_as: row.get(6)?,
+        tty: row.get(7)?,
+        created_at: time(row, 8)?,
+        started_at: started.map(|n| Timestamp::from_unix_nanos(n.into())),
+        end,
+    })
+}
+
+pub(super) fn exec_output(row: &Row<'_>) -> Result<ExecOutput> {
+    let runs: Vec<(u8, u32)> = parsed_json(row, 1)?.unwrap_or_default();
+    Ok(ExecOutput {
+        first: natural(row, 0)?,
+        runs: runs.into_iter().map(|(stream, len)| (stream != 0, len)).collect(),
+        bytes: row.get(2)?,
     })
 }
 

@@ -25,6 +25,14 @@ macro_rules! worker_columns {
     };
 }
 
+/// The columns that [`super::rows::exec`] reads, in its order.
+macro_rules! exec_columns {
+    () => {
+        "sandbox_id, exec_id, tenant_id, owner_id, command, fingerprint, run_as, tty, created_at, \
+         started_at, ended_at, exit_code, signal, timed_out, oom_killed, lost"
+    };
+}
+
 statements! {
     BEGIN = "BEGIN IMMEDIATE";
     COMMIT = "COMMIT";
@@ -103,6 +111,40 @@ statements! {
     );
     GET_WORKER = concat!("SELECT ", worker_columns!(), " FROM workers WHERE id = ?1");
     LIST_WORKERS = concat!("SELECT ", worker_columns!(), " FROM workers ORDER BY id");
+    INSERT_EXEC = "INSERT INTO execs (sandbox_id, exec_id, tenant_id, owner_id, command, \
+        fingerprint, run_as, tty, created_at, started_at) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+        ON CONFLICT (sandbox_id, exec_id) DO NOTHING";
+    GET_EXEC = concat!(
+        "SELECT ", exec_columns!(), " FROM execs WHERE sandbox_id = ?1 AND exec_id = ?2"
+    );
+    LIST_EXECS = concat!(
+        "SELECT ", exec_columns!(), " FROM execs INDEXED BY exec_newest \
+         WHERE sandbox_id = ?1 ORDER BY created_at DESC, id DESC LIMIT ?2"
+    );
+    LIST_RUNNING_EXECS = concat!(
+        "SELECT ", exec_columns!(), " FROM execs INDEXED BY exec_running WHERE ended_at IS NULL"
+    );
+    EXEC_STARTED = "UPDATE execs SET started_at = ?3 \
+        WHERE sandbox_id = ?1 AND exec_id = ?2 AND started_at IS NULL";
+    FORGET_EXEC = "DELETE FROM execs \
+        WHERE sandbox_id = ?1 AND exec_id = ?2 AND started_at IS NULL AND ended_at IS NULL";
+    EXEC_ENDED = "UPDATE execs SET ended_at = ?3, exit_code = ?4, signal = ?5, timed_out = ?6, \
+        oom_killed = ?7, lost = ?8 \
+        WHERE sandbox_id = ?1 AND exec_id = ?2 AND ended_at IS NULL";
+    KEEP_OUTPUT = "INSERT INTO exec_outputs (exec, first, runs, bytes) \
+        SELECT id, ?3, ?4, ?5 FROM execs WHERE sandbox_id = ?1 AND exec_id = ?2 \
+        ON CONFLICT (exec) DO UPDATE SET \
+        first = excluded.first, runs = excluded.runs, bytes = excluded.bytes";
+    TRIM_OUTPUTS = "DELETE FROM exec_outputs WHERE exec IN ( \
+        SELECT id FROM execs INDEXED BY exec_newest WHERE sandbox_id = ?1 \
+        ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?2)";
+    GET_OUTPUT = "SELECT first, runs, bytes FROM exec_outputs WHERE exec = \
+        (SELECT id FROM execs WHERE sandbox_id = ?1 AND exec_id = ?2)";
+    PURGE_EXECS = "DELETE FROM execs WHERE id IN ( \
+        SELECT id FROM execs INDEXED BY exec_ended \
+        WHERE ended_at IS NOT NULL AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)";
+
     DELETE_WORKER = "DELETE FROM workers WHERE id = ?1";
 }
 
@@ -127,7 +169,9 @@ mod tests {
         migrations::run(&mut db, 0).unwrap();
         for (name, sql) in ALL {
             for line in plan(&db, sql) {
-                let scans = line.contains("SCAN sandboxes") || line.contains("SCAN live_counts");
+                let scans = line.contains("SCAN sandboxes")
+                    || line.contains("SCAN live_counts")
+                    || (line.contains("SCAN execs") && *name != "LIST_RUNNING_EXECS");
                 assert!(!scans && !line.contains("TEMP B-TREE"), "{name}: {line}");
             }
         }

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 use types::clock::{SharedClock, SystemClock};
-use types::{OwnerId, Sandbox, SandboxId, Timestamp, WorkerId};
+use types::{ExecId, OwnerId, Sandbox, SandboxId, Timestamp, WorkerId};
 
 use super::lane::Lane;
 use super::living::Living;
 use super::writer::Writer;
-use super::{checkpoint, errors, open, readers, rows, sandboxes, statements, workers};
+use super::{checkpoint, errors, execs, open, readers, rows, sandboxes, statements, workers};
 use crate::interface::Answer;
 use crate::{
-    BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, Store, StoreError, WorkerRecord,
+    BoxFuture, Change, Counts, ExecEnd, ExecOutput, ExecRecord, InsertOutcome, Limits, ListFilter,
+    Store, StoreError, WorkerRecord,
 };
 
 /// How the store waits and how wide it is.
@@ -186,6 +187,49 @@ impl Store for SqliteStore {
 
     fn purge_sandboxes(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
         Box::pin(self.writer.ask(move |db| sandboxes::purge(db, before, limit)))
+    }
+
+    fn insert_exec(&self, exec: ExecRecord) -> Answer<'_, Option<ExecRecord>> {
+        Box::pin(self.writer.ask(move |db| execs::insert(db, &exec)))
+    }
+
+    fn exec(&self, of: SandboxId, exec: ExecId) -> Answer<'_, Option<ExecRecord>> {
+        Box::pin(self.readers.ask(move |db| execs::get(db, &of, &exec)))
+    }
+
+    fn execs(&self, of: SandboxId, limit: u32) -> Answer<'_, Vec<ExecRecord>> {
+        Box::pin(self.readers.ask(move |db| execs::list(db, &of, limit)))
+    }
+
+    fn running_execs(&self) -> Answer<'_, Vec<ExecRecord>> {
+        Box::pin(self.readers.ask(execs::running))
+    }
+
+    fn exec_started(&self, of: SandboxId, exec: ExecId, at: Timestamp) -> Answer<'_, bool> {
+        Box::pin(self.writer.ask(move |db| execs::started(db, &of, &exec, at)))
+    }
+
+    fn end_exec(
+        &self,
+        of: SandboxId,
+        exec: ExecId,
+        end: Option<ExecEnd>,
+        output: Option<ExecOutput>,
+    ) -> Answer<'_, ()> {
+        let work = move |db: &Connection| execs::end(db, &of, &exec, end.as_ref(), output.as_ref());
+        Box::pin(self.writer.ask(work))
+    }
+
+    fn exec_output(&self, of: SandboxId, exec: ExecId) -> Answer<'_, Option<ExecOutput>> {
+        Box::pin(self.readers.ask(move |db| execs::output(db, &of, &exec)))
+    }
+
+    fn forget_exec(&self, of: SandboxId, exec: ExecId) -> Answer<'_, bool> {
+        Box::pin(self.writer.ask(move |db| execs::forget(db, &of, &exec)))
+    }
+
+    fn purge_execs(&self, before: Timestamp, limit: u32) -> Answer<'_, u64> {
+        Box::pin(self.writer.ask(move |db| execs::purge(db, before, limit)))
     }
 
     fn upsert_worker(&self, worker: WorkerRecord) -> Answer<'_, WorkerRecord> {

@@ -7,6 +7,7 @@
 mod bed;
 mod changes;
 mod durability;
+mod execs;
 mod faults;
 mod files;
 mod inserts;
@@ -48,6 +49,9 @@ mod sqlite {
         sweeps::bug_32_destroyed_rows_are_purged_in_batches,
         workers::an_upsert_keeps_created_at,
         workers::workers_are_listed_by_id_and_deleted,
+        execs::an_id_is_taken_once_and_ends_once,
+        execs::the_end_of_a_sandbox_is_the_end_of_what_runs_in_it,
+        execs::outputs_are_kept_within_bounds_and_purged_with_their_records,
         durability::what_was_answered_is_there_after_reopening,
         durability::a_record_reads_the_same_however_large_and_after_reopening,
         durability::closed_means_busy,

@@ -4,12 +4,14 @@ mod exec;
 mod files;
 mod images;
 mod sandboxes;
+mod session;
 mod system;
 
 pub use exec::*;
 pub use files::*;
 pub use images::*;
 pub use sandboxes::*;
+pub use session::*;
 pub use system::*;
 
 /// The body of every error.

@@ -14,6 +14,8 @@ use super::error::{GuestError, Lost};
 
 /// How much must be consumed before more is granted: few credit frames, and never a dry pipe.
 const GRANT: u32 = WINDOW / 4;
+/// Bytes that tell of one gap; a piece of data holds whole ones.
+const GAP: usize = 8;
 /// Events of one call, in bytes: the entries of a directory are collected by their consumer.
 const MAX_EVENTS: usize = 32 << 20;
 /// Credit that an agent can pile up; more would only help it to overflow a counter.
@@ -147,6 +149,9 @@ impl Inner {
     fn take_data(&mut self, channel: Channel, payload: &[u8]) -> Result<(), Violation> {
         if channel == Channel::Input {
             return Err(Violation("data on a channel for input"));
+        }
+        if channel == Channel::Gap && !payload.len().is_multiple_of(GAP) {
+            return Err(Violation("a torn gap"));
         }
         let len = u32::try_from(payload.len()).map_err(|_| Violation("data too long"))?;
         self.window =

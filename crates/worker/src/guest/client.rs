@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use protocol::agent::{Body, MAX_PAYLOAD, Request};
+use protocol::agent::{Body, MAX_PAYLOAD, Request, capability};
 use providers::{Provider, Runtime};
 use types::{ErrorCode, Fault};
 
@@ -59,6 +59,7 @@ impl Guest {
         let mut broken = None;
         for _ in 0..ATTEMPTS {
             let connection = self.connection(broken.as_ref()).await?;
+            allow(request, &connection.lock().capabilities)?;
             match connection.call(&text).await {
                 Ok(call) => return Ok(call),
                 Err(connection::Gone) => broken = Some(connection),
@@ -131,6 +132,54 @@ impl Guest {
             connection.close(Lost::HungUp);
         }
         Ok(connection)
+    }
+}
+
+/// An agent outlives the server that made it: what it does not know is not asked of it.
+fn allow(request: &Request, capabilities: &[String]) -> Result<(), GuestError> {
+    let missing = needs(request).into_iter().find(|n| !capabilities.iter().any(|c| c == n));
+    let Some(name) = missing else { return Ok(()) };
+    let what = match name {
+        capability::TTY => "terminals",
+        capability::USER => "other users",
+        _ => "detached commands",
+    };
+    Err(GuestError::Fault(Fault::new(
+        ErrorCode::Unprocessable,
+        format!("this sandbox was made by an older release, which knows no {what}"),
+    )))
+}
+
+fn needs(request: &Request) -> Vec<&'static str> {
+    match request {
+        Request::Exec(spec) => [
+            (spec.detach, capability::ATTACH),
+            (spec.tty.is_some(), capability::TTY),
+            (spec.user.is_some(), capability::USER),
+        ]
+        .into_iter()
+        .filter_map(|(asked, name)| asked.then_some(name))
+        .collect(),
+        Request::Attach { .. } | Request::Input { .. } | Request::Kill { .. } => {
+            vec![capability::ATTACH]
+        }
+        Request::Resize { .. } => vec![capability::TTY],
+        Request::Execs
+        | Request::Signal { .. }
+        | Request::Write { .. }
+        | Request::Read { .. }
+        | Request::List { .. }
+        | Request::Stat { .. }
+        | Request::Delete { .. }
+        | Request::Move { .. }
+        | Request::Chmod { .. }
+        | Request::Glob { .. }
+        | Request::Logs { .. }
+        | Request::Note { .. }
+        | Request::Status
+        | Request::Deadline { .. }
+        | Request::Shutdown
+        | Request::Unknown => Vec::new(),
     }
 }
 

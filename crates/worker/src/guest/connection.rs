@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use protocol::agent::{Channel, Hello, Kind, PROTOCOL_VERSION, encode_header};
+use protocol::agent::{Channel, Hello, Kind, PROTOCOL_VERSION, capability, encode_header};
 use tokio::sync::{Notify, oneshot};
 use types::Fault;
 
@@ -17,6 +17,8 @@ use super::error::{GuestError, Lost};
 
 /// The oldest version of the protocol that this release speaks.
 const MIN_VERSION: u32 = 1;
+/// What this release asks for by name; an agent that knows more knows it for others.
+const CAPABILITIES: &[&str] = &[capability::ATTACH, capability::TTY, capability::USER];
 /// Bytes that wait to be written before senders wait.
 const OUT_HIGH: usize = 256 << 10;
 /// Bytes that wait although senders do: an agent that reads nothing but earns credit and answers.
@@ -38,6 +40,8 @@ pub(super) struct State {
     pub closed: Option<Lost>,
     /// What is given up from now on runs on in the agent.
     keep: bool,
+    /// What the agent said that it can do.
+    pub capabilities: Vec<String>,
     driver: Option<Waker>,
 }
 
@@ -59,6 +63,7 @@ pub(super) fn open(stream: AgentStream, idle: Duration) -> Opening {
             next: 1,
             closed: None,
             keep: false,
+            capabilities: Vec::new(),
             driver: None,
         }),
         room: Notify::new(),
@@ -81,7 +86,12 @@ impl Opening {
     /// Waits for the agent's hello and checks that it is the right one, of a known age.
     pub async fn ready(self, sandbox_id: &str) -> Result<Arc<Shared>, GuestError> {
         let checked = match tokio::time::timeout(HELLO_DEADLINE, self.hello).await {
-            Ok(Ok(hello)) => check(&hello, sandbox_id),
+            Ok(Ok(hello)) => {
+                let checked = check(&hello, sandbox_id);
+                let known = hello.capabilities.into_iter().filter(|c| CAPABILITIES.contains(&&**c));
+                self.shared.lock().capabilities = known.collect();
+                checked
+            }
             Ok(Err(_)) => {
                 Err(GuestError::Lost(self.shared.lock().closed.clone().unwrap_or(Lost::Closed)))
             }

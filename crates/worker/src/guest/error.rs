@@ -51,6 +51,8 @@ pub(crate) fn fault_of(error: AgentError) -> Fault {
         AgentErrorCode::BadRequest => ErrorCode::BadRequest,
         AgentErrorCode::Unsupported | AgentErrorCode::Denied => ErrorCode::Unprocessable,
         AgentErrorCode::FileNotFound => ErrorCode::FileNotFound,
+        AgentErrorCode::NoSuchExec => ErrorCode::NotFound,
+        AgentErrorCode::NoSuchUser => ErrorCode::UserNotFound,
         AgentErrorCode::NotAFile => ErrorCode::NotAFile,
         AgentErrorCode::NotADirectory => ErrorCode::NotADirectory,
         AgentErrorCode::Conflict => ErrorCode::Conflict,

@@ -18,4 +18,4 @@ mod files;
 pub(crate) use call::Input;
 pub(crate) use client::Guest;
 pub(crate) use error::{GuestError, Lost, fault_of};
-pub(crate) use exec::{Output, Said};
+pub(crate) use exec::{Feeding, Output, Said};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use protocol::worker::WorkerLink;
+use protocol::worker::{Stdin, WorkerLink};
 use types::{EndedReason, ErrorCode, SandboxState};
 
 use crate::support::{World, collect, command, wait_for};
@@ -12,7 +12,7 @@ async fn bug_20_a_death_is_noticed_told_and_explained() {
     let world = World::new();
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
-    let stream = worker.exec(command(&id, &["hang"])).await.unwrap();
+    let stream = worker.exec(command(&id, &["hang"]), Stdin::Empty).await.unwrap();
     world.provider.kill(&id, EndedReason::Oom);
     let fault = collect(stream).await.1.unwrap_err();
     assert_eq!(fault.code, ErrorCode::SandboxDead);
@@ -21,7 +21,7 @@ async fn bug_20_a_death_is_noticed_told_and_explained() {
     assert_eq!((ended.reason, ended.removed), (EndedReason::Oom, false));
     let fact = worker.status(id.clone()).await.unwrap().unwrap();
     assert_eq!((fact.state, fact.reason), (SandboxState::Error, Some(EndedReason::Oom)));
-    let refused = worker.exec(command(&id, &["echo", "x"])).await.err().unwrap();
+    let refused = worker.exec(command(&id, &["echo", "x"]), Stdin::Empty).await.err().unwrap();
     assert_eq!((refused.code, refused.message), (ErrorCode::SandboxDead, fault.message));
     wait_for("release of what it held", async || (!world.provider.has(&id)).then_some(())).await;
     assert!(world.folder(&id).exists(), "the record stays until it is destroyed");

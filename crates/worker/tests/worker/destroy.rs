@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use protocol::worker::WorkerLink;
+use protocol::worker::{Stdin, WorkerLink};
 use types::{EndedReason, ErrorCode};
 
 use crate::support::{Step, World, collect, command, id, wait_for, within};
@@ -47,7 +47,7 @@ async fn a_command_of_a_destroyed_sandbox_breaks_and_never_exits() {
     let world = World::new();
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
-    let stream = worker.exec(command(&id, &["hang"])).await.unwrap();
+    let stream = worker.exec(command(&id, &["hang"]), Stdin::Empty).await.unwrap();
     world.destroy(&worker, &id).await.unwrap();
     let fault = collect(stream).await.1.unwrap_err();
     assert_eq!(fault.code, ErrorCode::SandboxDead);
@@ -59,7 +59,7 @@ async fn grace_asks_commands_to_end() {
     let world = World::new();
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
-    let stream = worker.exec(command(&id, &["hang"])).await.unwrap();
+    let stream = worker.exec(command(&id, &["hang"]), Stdin::Empty).await.unwrap();
     let agent = world.provider.agent(&id);
     let (lease, grace) = (world.lease(&id, 1), Some(Duration::from_secs(15)));
     let destroy = worker.destroy(id.clone(), lease, EndedReason::Destroyed, grace);

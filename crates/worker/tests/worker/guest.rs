@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use protocol::agent::{MAX_PAYLOAD, WINDOW};
-use protocol::worker::{ExecEvent, WorkerLink};
+use protocol::worker::{ExecEvent, ExecOrder, Stdin, TtySize, WorkerLink};
 use types::{ErrorCode, SandboxState};
 
 use crate::support::{World, collect, command, run, wait_for, within};
@@ -34,7 +34,7 @@ async fn a_stalled_consumer_stops_its_own_command_only() {
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
     let agent = world.provider.agent(&id);
-    let mut stalled = worker.exec(command(&id, &["flood", "8000000"])).await.unwrap();
+    let mut stalled = worker.exec(command(&id, &["flood", "8000000"]), Stdin::Empty).await.unwrap();
     wait_for("a full window", async || {
         (*agent.flooded.lock().unwrap() >= WINDOW as usize).then_some(())
     })
@@ -56,7 +56,7 @@ async fn tiny_pieces_of_both_streams_keep_their_order() {
     let world = World::new();
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
-    let mut stream = worker.exec(command(&id, &["tiny", "3000"])).await.unwrap();
+    let mut stream = worker.exec(command(&id, &["tiny", "3000"]), Stdin::Empty).await.unwrap();
     let (mut count, mut last) = (0, None);
     while let Some(event) = within("output", stream.next()).await {
         if let ExecEvent::Output { stream, data } = event.unwrap() {
@@ -74,8 +74,8 @@ async fn a_dropped_stream_cancels_its_command() {
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
     let agent = world.provider.agent(&id);
-    drop(worker.exec(command(&id, &["flood", "100000000"])).await.unwrap());
-    drop(worker.exec(command(&id, &["hang"])).await.unwrap());
+    drop(worker.exec(command(&id, &["flood", "100000000"]), Stdin::Empty).await.unwrap());
+    drop(worker.exec(command(&id, &["hang"]), Stdin::Empty).await.unwrap());
     wait_for("two cancels", async || (*agent.cancelled.lock().unwrap() == 2).then_some(())).await;
     run(&worker, &id, &["echo", "x"]).await.1.unwrap();
     assert_eq!(*agent.cancelled.lock().unwrap(), 2, "a command that ended is not cancelled");
@@ -86,7 +86,7 @@ async fn a_lost_connection_fails_what_ran_and_is_opened_again() {
     let world = World::new();
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
-    let beside = worker.exec(command(&id, &["hang"])).await.unwrap();
+    let beside = worker.exec(command(&id, &["hang"]), Stdin::Empty).await.unwrap();
     let (output, end) = run(&worker, &id, &["hang-up"]).await;
     assert_eq!(output, b"half");
     for fault in [end.unwrap_err(), collect(beside).await.1.unwrap_err()] {
@@ -103,7 +103,7 @@ async fn an_agent_that_breaks_the_protocol_is_cut_off() {
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
     for lie in ["garbage", "overrun", "on-input", "bad-end"] {
-        let end = match worker.exec(command(&id, &[lie])).await {
+        let end = match worker.exec(command(&id, &[lie]), Stdin::Empty).await {
             Ok(stream) => collect(stream).await.1.map(|_| ()),
             Err(fault) => Err(fault),
         };
@@ -122,7 +122,7 @@ async fn an_idle_connection_is_closed_and_opened_again() {
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
     let agent = world.provider.agent(&id);
-    let open = worker.exec(command(&id, &["hang"])).await.unwrap();
+    let open = worker.exec(command(&id, &["hang"]), Stdin::Empty).await.unwrap();
     let before = world.provider.connects.load(Ordering::SeqCst);
     let closed =
         wait_for("nothing", async || (*agent.connections.lock().unwrap() == 0).then_some(()));
@@ -140,10 +140,10 @@ async fn what_the_agent_refuses_is_told_as_it_is() {
     let world = World::new();
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
-    let fault = worker.exec(command(&id, &["none-left"])).await.err().unwrap();
+    let fault = worker.exec(command(&id, &["none-left"]), Stdin::Empty).await.err().unwrap();
     assert_eq!((fault.code, fault.message.as_str()), (ErrorCode::ResourceLimit, "no process left"));
     let huge = "x".repeat(MAX_PAYLOAD);
-    let fault = worker.exec(command(&id, &["echo", &huge])).await.err().unwrap();
+    let fault = worker.exec(command(&id, &["echo", &huge]), Stdin::Empty).await.err().unwrap();
     assert_eq!(fault.code, ErrorCode::TooLarge);
 }
 
@@ -153,13 +153,13 @@ async fn commands_live_on_when_the_worker_stops() {
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
     let agent = world.provider.agent(&id);
-    let stream = worker.exec(command(&id, &["hang"])).await.unwrap();
+    let stream = worker.exec(command(&id, &["hang"]), Stdin::Empty).await.unwrap();
     worker.shutdown().await;
     assert_eq!(collect(stream).await.1.unwrap_err().code, ErrorCode::Unavailable);
     wait_for("the close", async || (*agent.connections.lock().unwrap() == 0).then_some(())).await;
     assert_eq!(*agent.cancelled.lock().unwrap(), 0);
     assert!(world.provider.has(&id));
-    let refused = worker.exec(command(&id, &["echo", "x"])).await.err().unwrap();
+    let refused = worker.exec(command(&id, &["echo", "x"]), Stdin::Empty).await.err().unwrap();
     assert_eq!(refused.code, ErrorCode::Unavailable);
 }
 
@@ -171,7 +171,7 @@ async fn stdin_flows_beside_the_output() {
     // Twice the window each way: it can only pass if both directions move together.
     let piece = bytes::Bytes::from(vec![b'x'; 100_000]);
     let input = futures_util::stream::repeat_with(move || Ok(piece.clone())).take(6);
-    let stream = worker.exec_with_input(command(&id, &["cat"]), Box::pin(input)).await.unwrap();
+    let stream = worker.exec(command(&id, &["cat"]), Stdin::Stream(Box::pin(input))).await.unwrap();
     let (output, end) = collect(stream).await;
     end.unwrap();
     assert_eq!(output.len(), 600_000);
@@ -183,10 +183,30 @@ async fn commands_that_are_kept_are_not_cancelled_by_a_dropped_stream() {
     let worker = world.start().await;
     let id = world.spawn(&worker, 1).await;
     let agent = world.provider.agent(&id);
-    let stream = worker.exec(command(&id, &["hang"])).await.unwrap();
+    let stream = worker.exec(command(&id, &["hang"]), Stdin::Empty).await.unwrap();
     worker.keep_commands();
     drop(stream);
     // A frame sent after the cancel that must not be has been answered.
     run(&worker, &id, &["echo", "x"]).await.1.unwrap();
     assert_eq!(*agent.cancelled.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_older_agent_is_not_asked_for_what_it_does_not_know() {
+    let world = World::new();
+    let worker = world.start().await;
+    let id = world.spawn(&worker, 1).await;
+    let size = TtySize { cols: 80, rows: 24 };
+    let plain = command(&id, &["echo", "x"]);
+    for order in [
+        ExecOrder { detach: true, ..plain.clone() },
+        ExecOrder { tty: Some(size), ..plain.clone() },
+        ExecOrder { user: Some("web".to_owned()), ..plain.clone() },
+    ] {
+        let fault = worker.exec(order, Stdin::Empty).await.err().unwrap();
+        assert_eq!(fault.code, ErrorCode::Unprocessable);
+        assert!(fault.message.contains("older release"), "{fault}");
+    }
+    let (output, _) = collect(worker.exec(plain, Stdin::Empty).await.unwrap()).await;
+    assert_eq!(output, b"x");
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use protocol::worker::{FileOp, FileReply, WorkerLink};
+use protocol::worker::{
+    AttachOrder, ExecControl, ExecEvent, ExecOrder, FileOp, FileReply, Stdin, WorkerLink,
+};
 use providers::Provider;
 use providers::mock::{MockConfig, MockProvider};
 use types::clock::{SharedClock, SystemClock};
-use types::{EndedReason, SandboxId, SandboxState, WorkerId};
+use types::{EndedReason, ErrorCode, ExecId, SandboxId, SandboxState, WorkerId};
 use worker::{Providers, Worker, WorkerConfig};
 
 use crate::support::{FakeControl, World, collect, command, forgotten, id, run, within};
@@ -104,7 +106,7 @@ async fn stdin_reaches_the_command() {
     let piece = Bytes::from(vec![b'y'; 50_000]);
     let input = stream::repeat_with(move || Ok(piece.clone())).take(20);
     let order = command(&id, &["sh", "-c", "cat | wc -c"]);
-    let stream = worker.exec_with_input(order, Box::pin(input)).await.unwrap();
+    let stream = worker.exec(order, Stdin::Stream(Box::pin(input))).await.unwrap();
     let (output, end) = collect(stream).await;
     assert_eq!((end.unwrap().exit_code, output.trim_ascii()), (0, b"1000000".as_slice()));
     mock.destroy(&worker, &id).await;
@@ -117,7 +119,7 @@ async fn sandboxes_outlive_the_server_and_are_taken_back() {
     let worker = mock.start().await;
     let id = mock.spawn(&worker, 1, LONG).await;
     let order = command(&id, &["sh", "-c", "sleep 0.2; echo done > /proc/self/cwd/mark"]);
-    let running = worker.exec(order).await.unwrap();
+    let running = worker.exec(order, Stdin::Empty).await.unwrap();
     worker.shutdown().await;
     within("the close", mock.provider.close()).await;
     drop((running, worker));
@@ -137,6 +139,52 @@ async fn sandboxes_outlive_the_server_and_are_taken_back() {
         worker.files(id.clone(), op).await.ok().map(drop)
     })
     .await;
+    mock.destroy(&worker, &id).await;
+    mock.end(worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detached_command_is_found_again_by_another_server() {
+    let mut mock = Mock::new().await;
+    let worker = mock.start().await;
+    let id = mock.spawn(&worker, 1, LONG).await;
+    let script = "echo out; echo err >&2; read line; echo got $line; kill -TERM $$";
+    let order = ExecOrder { detach: true, ..command(&id, &["sh", "-c", script]) };
+    let exec_id = order.exec_id.clone();
+    worker.start(order.clone(), Stdin::Open).await.unwrap();
+    let again = worker.start(order, Stdin::Open).await.unwrap_err();
+    assert_eq!(again.code, ErrorCode::Conflict);
+    worker.shutdown().await;
+    within("the close", mock.provider.close()).await;
+    drop(worker);
+
+    let config = MockConfig {
+        sandboxes_dir: mock.world.config.dir.join("sandboxes"),
+        installation_id: mock.world.config.installation_id.clone(),
+        clock: mock.clock.clone(),
+    };
+    mock.provider = MockProvider::start(config).await.unwrap();
+    let worker = mock.start().await;
+    let look = |offset, follow| AttachOrder {
+        sandbox_id: id.clone(),
+        exec_id: exec_id.clone(),
+        offset,
+        follow,
+        hold: false,
+    };
+    let seen: Vec<_> = worker.attach(look(0, false)).await.unwrap().collect().await;
+    assert!(matches!(seen.last(), Some(Ok(ExecEvent::Paused))), "{seen:?}");
+    let waiting = worker.exec_wait(id.clone(), exec_id.clone());
+    let line = Box::pin(stream::iter([Ok(Bytes::from_static(b"a line\n"))]));
+    worker.exec_input(id.clone(), exec_id.clone(), line, false).await.unwrap();
+    let exit = within("its end", waiting).await.unwrap();
+    assert_eq!((exit.exit_code, exit.signal), (143, 15));
+    let (output, end) = collect(worker.attach(look(8, true)).await.unwrap()).await;
+    assert_eq!((output.as_slice(), end.unwrap()), (b"got a line\n".as_slice(), exit));
+    let none = AttachOrder { exec_id: ExecId::parse("none").unwrap(), ..look(0, true) };
+    assert_eq!(worker.attach(none).await.err().unwrap().code, ErrorCode::NotFound);
+    let late = worker.exec_control(id.clone(), exec_id, ExecControl::Kill).await;
+    assert_eq!(late.unwrap_err().code, ErrorCode::Conflict);
     mock.destroy(&worker, &id).await;
     mock.end(worker).await;
 }

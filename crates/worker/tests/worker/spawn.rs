@@ -21,7 +21,11 @@ async fn a_spawned_sandbox_runs_commands_and_a_destroyed_one_leaves_nothing() {
     world.assert_gone(&id);
     assert_eq!(worker.status(id.clone()).await.unwrap(), None);
     assert!(worker.inventory().await.unwrap().is_empty());
-    let after = worker.exec(crate::support::command(&id, &["echo", "x"])).await.err().unwrap();
+    let after = worker
+        .exec(crate::support::command(&id, &["echo", "x"]), protocol::worker::Stdin::Empty)
+        .await
+        .err()
+        .unwrap();
     assert_eq!(after.code, ErrorCode::NotFound);
 }
 

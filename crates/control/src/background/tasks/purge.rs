@@ -1,4 +1,4 @@
-//! Forgets sandboxes that were destroyed long ago.
+//! Forgets sandboxes that were destroyed, and commands that ended, long ago.
 
 use std::sync::Arc;
 
@@ -19,5 +19,6 @@ pub(super) async fn run(inner: &Arc<Inner>) -> Result<Next, Fault> {
     let keep = i128::try_from(keep.as_nanos()).unwrap_or(i128::MAX);
     let before = Timestamp::from_unix_nanos(inner.clock.wall().unix_nanos().saturating_sub(keep));
     let gone = inner.store.purge_sandboxes(before, BATCH).await.map_err(store_fault)?;
-    Ok(if gone >= u64::from(BATCH) { Next::AtOnce } else { Next::Later })
+    let ended = inner.store.purge_execs(before, BATCH).await.map_err(store_fault)?;
+    Ok(if gone.max(ended) >= u64::from(BATCH) { Next::AtOnce } else { Next::Later })
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 use store::{
-    BoxFuture, Change, Counts, InsertOutcome, Limits, ListFilter, Store, StoreError, WorkerRecord,
+    BoxFuture, Change, Counts, ExecEnd, ExecOutput, ExecRecord, InsertOutcome, Limits, ListFilter,
+    Store, StoreError, WorkerRecord,
 };
-use types::{OwnerId, Sandbox, SandboxId, SandboxState, Timestamp, WorkerId};
+use types::{ExecId, OwnerId, Sandbox, SandboxId, SandboxState, Timestamp, WorkerId};
 
 /// What the next call of an operation does instead of its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct MemoryStore {
 pub struct State {
     pub rows: BTreeMap<SandboxId, Sandbox>,
     pub workers: BTreeMap<WorkerId, WorkerRecord>,
+    pub execs: BTreeMap<(SandboxId, ExecId), ExecRecord>,
+    pub outputs: BTreeMap<(SandboxId, ExecId), ExecOutput>,
     pub acts: HashMap<&'static str, VecDeque<StoreAct>>,
     pub always: HashMap<&'static str, StoreAct>,
     pub calls: Vec<&'static str>,
@@ -222,6 +225,68 @@ impl Store for MemoryStore {
             let ids = &ids[..ids.len().min(limit as usize)];
             ids.iter().filter(|id| state.rows.remove(id).is_some()).count() as u64
         })
+    }
+
+    fn insert_exec(&self, exec: ExecRecord) -> Answer<'_, Option<ExecRecord>> {
+        self.call("insert_exec", move |state, _| {
+            let key = (exec.sandbox_id.clone(), exec.exec_id.clone());
+            let known = state.execs.get(&key).cloned();
+            state.execs.entry(key).or_insert(exec);
+            known
+        })
+    }
+
+    fn exec(&self, of: SandboxId, exec: ExecId) -> Answer<'_, Option<ExecRecord>> {
+        self.call("exec", move |state, _| state.execs.get(&(of, exec)).cloned())
+    }
+
+    fn execs(&self, of: SandboxId, _: u32) -> Answer<'_, Vec<ExecRecord>> {
+        self.call("execs", move |state, _| {
+            state.execs.values().filter(|e| e.sandbox_id == of).cloned().collect()
+        })
+    }
+
+    fn running_execs(&self) -> Answer<'_, Vec<ExecRecord>> {
+        self.call("running_execs", move |state, _| {
+            state.execs.values().filter(|e| e.end.is_none()).cloned().collect()
+        })
+    }
+
+    fn exec_started(&self, of: SandboxId, exec: ExecId, at: Timestamp) -> Answer<'_, bool> {
+        self.call("exec_started", move |state, _| match state.execs.get_mut(&(of, exec)) {
+            Some(record) => record.started_at.replace(at).is_none(),
+            None => false,
+        })
+    }
+
+    fn end_exec(
+        &self,
+        of: SandboxId,
+        exec: ExecId,
+        end: Option<ExecEnd>,
+        output: Option<ExecOutput>,
+    ) -> Answer<'_, ()> {
+        self.call("end_exec", move |state, _| {
+            let key = (of, exec);
+            if let Some(record) = state.execs.get_mut(&key) {
+                record.end = record.end.take().or(end);
+            }
+            if let Some(output) = output {
+                state.outputs.insert(key, output);
+            }
+        })
+    }
+
+    fn exec_output(&self, of: SandboxId, exec: ExecId) -> Answer<'_, Option<ExecOutput>> {
+        self.call("exec_output", move |state, _| state.outputs.get(&(of, exec)).cloned())
+    }
+
+    fn forget_exec(&self, of: SandboxId, exec: ExecId) -> Answer<'_, bool> {
+        self.call("forget_exec", move |state, _| state.execs.remove(&(of, exec)).is_some())
+    }
+
+    fn purge_execs(&self, _: Timestamp, _: u32) -> Answer<'_, u64> {
+        self.call("purge_execs", |_, _| 0)
     }
 
     fn upsert_worker(&self, mut worker: WorkerRecord) -> Answer<'_, WorkerRecord> {

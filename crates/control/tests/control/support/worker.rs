@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use protocol::worker::{
-    BoxFuture, ExecEvent, ExecOrder, ExecStream, FileOp, FileReply, ImageOp, ImageReply,
-    LeaseToken, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport, WorkerLink,
+    AttachOrder, BoxFuture, ByteStream, ExecControl, ExecEvent, ExecExit, ExecOrder, ExecStream,
+    FileOp, FileReply, ImageOp, ImageReply, LeaseToken, ProviderReport, SandboxFact, SpawnOrder,
+    Spawned, StatsReport, Stdin, WorkerLink,
 };
 use tokio::sync::Semaphore;
-use types::{EndedReason, ErrorCode, Fault, SandboxId, SandboxState, Timestamp};
+use types::{EndedReason, ErrorCode, ExecId, Fault, SandboxId, SandboxState, Timestamp};
 
 #[derive(Debug, Clone)]
 pub enum Act {
@@ -211,7 +212,7 @@ impl WorkerLink for FakeWorker {
         Box::pin(self.call("stats", Some(id), |_| Ok(StatsReport::default())))
     }
 
-    fn exec(&self, order: ExecOrder) -> BoxFuture<'_, Result<ExecStream, Fault>> {
+    fn exec(&self, order: ExecOrder, _: Stdin) -> BoxFuture<'_, Result<ExecStream, Fault>> {
         Box::pin(async move {
             let id = order.sandbox_id.clone();
             let cancelled = self.cancelled.clone();
@@ -236,6 +237,51 @@ impl WorkerLink for FakeWorker {
                 Ok(stream.boxed() as ExecStream)
             })
             .await
+        })
+    }
+
+    fn start(&self, order: ExecOrder, _: Stdin) -> BoxFuture<'_, Result<(), Fault>> {
+        let id = order.sandbox_id.clone();
+        Box::pin(self.call("start", Some(id), move |state| {
+            state.orders.push(order);
+            Ok(())
+        }))
+    }
+
+    fn attach(&self, order: AttachOrder) -> BoxFuture<'_, Result<ExecStream, Fault>> {
+        Box::pin(self.call("attach", Some(order.sandbox_id), move |state| {
+            match state.scripts.pop_front() {
+                Some(Script::Events(events)) => {
+                    Ok(futures_util::stream::iter(events).boxed() as ExecStream)
+                }
+                Some(Script::Silence(_)) | None => Err(Fault::not_found("no such command")),
+            }
+        }))
+    }
+
+    fn exec_input(
+        &self,
+        id: SandboxId,
+        _: ExecId,
+        _: ByteStream,
+        _: bool,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(self.call("exec_input", Some(id), |_| Ok(())))
+    }
+
+    fn exec_control(
+        &self,
+        id: SandboxId,
+        _: ExecId,
+        _: ExecControl,
+    ) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(self.call("exec_control", Some(id), |_| Ok(())))
+    }
+
+    fn exec_wait(&self, id: SandboxId, _: ExecId) -> BoxFuture<'_, Result<ExecExit, Fault>> {
+        Box::pin(async move {
+            self.call("exec_wait", Some(id), |_| Ok(())).await?;
+            std::future::pending().await
         })
     }
 

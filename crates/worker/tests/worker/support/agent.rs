@@ -166,7 +166,7 @@ impl Agent {
             }
             Request::Execs => {
                 let running = self.hanging.lock().unwrap().clone();
-                let info = |exec_id| ExecInfo { exec_id, running: true, done: None };
+                let info = |exec_id| ExecInfo { exec_id, running: true, ..ExecInfo::default() };
                 End::Ok(Body::Execs { execs: running.into_iter().map(info).collect() })
             }
             Request::Signal { signal, .. } => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use protocol::worker::{
-    ExecEvent, ExecExit, ExecOrder, ExecStream, LeaseToken, SpawnOrder, WorkerLink,
+    ExecEvent, ExecExit, ExecOrder, ExecStream, LeaseToken, SpawnOrder, Stdin, WorkerLink,
 };
 use types::clock::{Clock, ManualClock};
 use types::{EndedReason, ExecId, Fault, SandboxId, SandboxSize, Timestamp, WorkerId};
@@ -121,6 +121,9 @@ pub fn command(id: &SandboxId, argv: &[&str]) -> ExecOrder {
         env: Default::default(),
         workdir: None,
         timeout: None,
+        user: None,
+        tty: None,
+        detach: false,
     }
 }
 
@@ -131,6 +134,7 @@ pub async fn collect(mut stream: ExecStream) -> (Vec<u8>, Result<ExecExit, Fault
         while let Some(event) = stream.next().await {
             match event {
                 Ok(ExecEvent::Output { data, .. }) => output.extend_from_slice(&data),
+                Ok(other @ (ExecEvent::Gap { .. } | ExecEvent::Paused)) => panic!("{other:?}"),
                 Ok(ExecEvent::Exit(exit)) => {
                     assert!(stream.next().await.is_none(), "something comes after the exit");
                     return Ok(exit);
@@ -152,7 +156,7 @@ pub async fn run(
     id: &SandboxId,
     argv: &[&str],
 ) -> (Vec<u8>, Result<ExecExit, Fault>) {
-    collect(worker.exec(command(id, argv)).await.unwrap()).await
+    collect(worker.exec(command(id, argv), Stdin::Empty).await.unwrap()).await
 }
 
 /// Waits for a future, not for ever.
