@@ -65,6 +65,7 @@ pub(crate) fn live(inside: Inside<'_>) -> ! {
         root,
         root_prefix: String::new(),
         env: spec.env.clone(),
+        user: spec.user.clone(),
         workdir: spec.workdir.clone(),
         deadline_boot_nanos: spec.deadline_boot_nanos,
         cgroup,
