@@ -54,7 +54,7 @@ fn request(args: &Exec) -> ExecRequest {
         env: (!around.env.is_empty()).then(|| around.env.iter().cloned().collect()),
         workdir: around.workdir.clone(),
         timeout: around.timeout.map(duration::format),
-        stream: None,
+        ..ExecRequest::default()
     }
 }
 
