@@ -18,6 +18,8 @@ pub struct Config {
     pub root_prefix: String,
     /// `KEY=value`: all that commands see, before their own.
     pub env: Vec<String>,
+    /// As whom commands run that name nobody, and whose new files are: `USER` of the image.
+    pub user: Option<String>,
     /// Where commands start; created if missing.
     pub workdir: String,
     /// Nanoseconds of CLOCK_BOOTTIME at which the agent ends; 0 never.

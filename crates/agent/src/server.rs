@@ -65,6 +65,7 @@ pub(crate) struct Agent {
     pub confined: bool,
     pub sandbox_id: String,
     pub env: Vec<String>,
+    pub user: Option<String>,
     pub workdir: String,
     pub deadline: u64,
     pub oom_score_adj: i32,

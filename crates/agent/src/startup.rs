@@ -10,7 +10,7 @@ use rustix::time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create};
 
 use crate::Config;
 use crate::console::Console;
-use crate::exec::{Cgroups, OomKills, kill_below};
+use crate::exec::{Cgroups, OomKills, kill_below, user};
 use crate::files::Tree;
 use crate::server::{Agent, Token, add};
 use crate::sys;
@@ -34,7 +34,14 @@ impl Agent {
             fd.map_or(Ok(()), |fd| fcntl_setfd(fd, FdFlags::CLOEXEC))?;
         }
         ioctl_fionbio(&config.listener, true)?;
-        let tree = Tree::new(config.root, &config.workdir);
+        let mut tree = Tree::new(config.root, &config.workdir);
+        // One that the image does not have is said when a command starts.
+        if let Some(user) = &config.user
+            && let Ok(user) = user::find_default(&tree, user)
+            && let Some(identity) = user.identity
+        {
+            tree.belongs_to(identity.uid, identity.gid);
+        }
         // Without it commands say so when they start; files can still be written.
         let _ = tree.make_dirs(tree.workdir());
         let mut agent = Self {
@@ -50,6 +57,7 @@ impl Agent {
             confined,
             sandbox_id: config.sandbox_id,
             env: config.env,
+            user: config.user,
             workdir: tree.workdir().to_owned(),
             deadline: config.deadline_boot_nanos,
             oom_score_adj: config.oom_score_adj,

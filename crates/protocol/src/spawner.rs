@@ -87,6 +87,8 @@ pub struct SpawnSpec {
     pub root: Root,
     /// `KEY=value`; PATH and HOME of the image are among them.
     pub env: Vec<String>,
+    /// As whom execs run that name nobody: `USER` of the image; root without.
+    pub user: Option<String>,
     /// Where execs start, created if missing.
     pub workdir: String,
     pub memory_bytes: u64,

@@ -9,6 +9,7 @@ mod e2e {
     mod crashes;
     mod documents;
     mod golden;
+    mod images;
     mod programs;
     mod rootless;
     mod sdk;

@@ -35,6 +35,20 @@ pub(crate) fn find(tree: &Tree, asked: &str) -> Outcome<User> {
     Ok(user)
 }
 
+/// The image's own user. Where there is one user id only, everybody is that: nobody is refused for
+/// what nobody can have.
+pub(crate) fn find_default(tree: &Tree, asked: &str) -> Outcome<User> {
+    let user = resolve(asked, &read(tree, "/etc/passwd"), &read(tree, "/etc/group"))?;
+    match &user.identity {
+        Some(identity) => match reachable(identity) {
+            Err(_) if !mapped("/proc/self/uid_map", 1) => Ok(User { identity: None, ..user }),
+            Err(error) => Err(error),
+            Ok(()) => Ok(user),
+        },
+        None => Ok(user),
+    }
+}
+
 fn resolve(asked: &str, passwd: &str, group: &str) -> Outcome<User> {
     let (name, group_name) = match asked.split_once(':') {
         Some((name, group)) => (name, Some(group)),

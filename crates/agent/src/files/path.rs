@@ -3,7 +3,9 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat2, readlinkat};
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, mkdirat, openat2, readlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::{Outcome, bad_request, on_path};
@@ -13,11 +15,15 @@ const TRIES: usize = 64;
 /// Links followed by hand when a file is replaced; the kernel's own bound is the same.
 const LINKS: usize = 40;
 const PATH_MAX: usize = 4096;
+/// Where files go that nobody has another place for; always there.
+const WORKSPACE: &str = "/workspace";
 
 /// The tree of files that a sandbox sees.
 pub(crate) struct Tree {
     root: OwnedFd,
     workdir: String,
+    /// Whose new files are; root's without.
+    owner: Option<(u32, u32)>,
 }
 
 /// A directory and a name in it.
@@ -33,7 +39,31 @@ impl Tree {
     pub(crate) fn new(root: OwnedFd, workdir: &str) -> Self {
         let workdir =
             if workdir.starts_with('/') { workdir.to_owned() } else { format!("/{workdir}") };
-        Self { root, workdir }
+        Self { root, workdir, owner: None }
+    }
+
+    /// From now on new files are this user's, and so is the usual place for them.
+    pub(crate) fn belongs_to(&mut self, uid: u32, gid: u32) {
+        self.owner = Some((uid, gid));
+        if let Ok(dir) = self.make_dirs(WORKSPACE)
+            && fstat(&dir).is_ok_and(|s| s.st_uid == 0)
+        {
+            self.own(&dir, "");
+        }
+    }
+
+    pub(crate) fn owner(&self) -> Option<(u32, u32)> {
+        self.owner
+    }
+
+    /// Gives something new its owner. Refused where this user namespace does not know the number:
+    /// then it stays ours.
+    fn own(&self, dir: &OwnedFd, name: &str) {
+        if let Some((uid, gid)) = self.owner {
+            let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            let _ = chownat(dir, name, Some(uid), Some(gid), flags);
+        }
     }
 
     pub(crate) fn root(&self) -> &OwnedFd {
@@ -140,7 +170,8 @@ impl Tree {
             dir = match self.open_dir(&sofar) {
                 Err(Errno::NOENT) => {
                     match mkdirat(&dir, name, Mode::from_raw_mode(0o755)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
+                        Ok(()) => self.own(&dir, name),
+                        Err(Errno::EXIST) => {}
                         Err(errno) => return Err(errno),
                     }
                     self.open_dir(&sofar)?

@@ -29,7 +29,9 @@ pub(crate) struct WriteJob {
 impl WriteJob {
     pub(crate) fn start(tree: &Tree, path: &str, mode: Option<u32>) -> Outcome<Self> {
         let place = tree.place_followed(&tree.absolute(path)?)?;
-        Self::at(place, path, mode.map(|m| m & PERMISSIONS))
+        let mut job = Self::at(place, path, mode.map(|m| m & PERMISSIONS))?;
+        job.owner = job.owner.or(tree.owner());
+        Ok(job)
     }
 
     /// Starts to write the file `place`; `path` is what messages call it.

@@ -104,15 +104,19 @@ impl Agent {
 
     /// Lays a command out, for the user that it is to run as.
     fn prepare(&mut self, spec: &ExecSpec) -> Outcome<Launch> {
-        let Some(asked) = &spec.user else {
-            return Launch::new(&self.env, spec, self.stacks.pop());
+        let names_home = |env: &[String]| env.iter().any(|v| v.starts_with("HOME="));
+        let (user, home_is_said) = match (&spec.user, &self.user) {
+            (Some(asked), _) => (user::find(&self.tree, asked)?, false),
+            // The image's own variables stand above what its list of users says.
+            (None, Some(usual)) => (user::find_default(&self.tree, usual)?, names_home(&self.env)),
+            (None, None) => return Launch::new(&self.env, spec, self.stacks.pop()),
         };
-        let user = user::find(&self.tree, asked)?;
         let mut spec = spec.clone();
-        if let Some(home) = user.home
-            && !spec.env.iter().any(|(name, _)| name == "HOME")
-        {
-            spec.env.push(("HOME".to_owned(), home));
+        if !home_is_said && !spec.env.iter().any(|(name, _)| name == "HOME") {
+            let unknown = (!names_home(&self.env)).then(|| "/".to_owned());
+            if let Some(home) = user.home.or(unknown) {
+                spec.env.push(("HOME".to_owned(), home));
+            }
         }
         let mut launch = Launch::new(&self.env, &spec, self.stacks.pop())?;
         if let Some(identity) = user.identity {

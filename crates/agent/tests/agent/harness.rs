@@ -55,11 +55,19 @@ pub struct Setup {
     pub limits: Limits,
     pub deadline: u64,
     pub oom_events: Option<PathBuf>,
+    /// The image's own user; it has one called `web`.
+    pub user: Option<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { hold: Hold::Reaper, limits: Limits::default(), deadline: 0, oom_events: None }
+        Self {
+            hold: Hold::Reaper,
+            limits: Limits::default(),
+            deadline: 0,
+            oom_events: None,
+            user: None,
+        }
     }
 }
 
@@ -86,6 +94,11 @@ impl Agent {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         std::fs::create_dir_all(root.join("tmp")).unwrap();
+        if setup.user.is_some() {
+            std::fs::create_dir_all(root.join("etc")).unwrap();
+            let passwd = "root:x:0:0::/root:/bin/sh\nweb:x:1033:1034::/srv/web:/bin/sh\n";
+            std::fs::write(root.join("etc/passwd"), passwd).unwrap();
+        }
         let listener = UnixListener::bind(dir.path().join("sock")).unwrap();
         let open = |path: &Path, flags| {
             rustix::fs::open(path, flags | OFlags::CLOEXEC, FileMode::empty()).unwrap()
@@ -106,6 +119,7 @@ impl Agent {
                 "HOME=/root".into(),
                 "BASE=from the sandbox".into(),
             ],
+            user: setup.user,
             workdir: "/workspace".into(),
             deadline_boot_nanos: setup.deadline,
             cgroup: cgroup.as_ref().map(|p| open(p, OFlags::PATH | OFlags::DIRECTORY)),

@@ -65,6 +65,7 @@ fn start(dir: &std::path::Path) -> Option<PidOne> {
                     listener: dup(&listener),
                     root: dup(&root),
                     root_prefix: String::new(),
+                    user: None,
                     env: vec!["PATH=/usr/bin:/bin".into()],
                     workdir,
                     deadline_boot_nanos: 0,

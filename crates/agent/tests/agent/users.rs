@@ -70,3 +70,32 @@ fn who_is_not_there_is_a_typed_error() {
     std::os::unix::fs::symlink("/dev/zero", &passwd).unwrap();
     assert_eq!(client.call(&as_user("daemon", "true")).error(), Code::NoSuchUser);
 }
+
+#[test]
+fn the_images_own_user_runs_what_names_nobody_and_owns_new_files() {
+    use std::os::unix::fs::MetadataExt;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not root: nobody else can be become here");
+        return;
+    }
+    let usual = |user: &str| Agent::with(Setup { user: Some(user.into()), ..Setup::default() });
+    let agent = usual("web");
+    let open = std::fs::Permissions::from_mode(0o755);
+    for dir in [agent.dir.path().to_owned(), agent.root()] {
+        std::fs::set_permissions(dir, open.clone()).unwrap();
+    }
+    let mut client = agent.connect();
+    let script = "id -u; id -g; echo $HOME; echo mine > file && cat file";
+    let seen = client.call(&Request::Exec(sh(script)));
+    // The harness says HOME itself, as an image's variables would.
+    assert_eq!(seen.out(), "1033\n1034\n/root\nmine\n", "{}", seen.err());
+    assert_eq!(client.call(&as_user("root", "id -u; echo $HOME")).out(), "0\n/root\n");
+    client.write("/workspace/new/file", None, b"x").done();
+    for path in ["/workspace", "/workspace/new", "/workspace/new/file"] {
+        let meta = std::fs::metadata(agent.path(path)).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (1033, 1034), "{path}");
+    }
+    let agent = usual("nobody-here");
+    let seen = agent.connect().call(&Request::Exec(sh("true")));
+    assert_eq!(seen.error(), Code::NoSuchUser);
+}

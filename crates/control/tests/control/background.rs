@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use control::{ControlConfig, ImageRetention};
+use protocol::worker::{ImageOp, Prune};
 use types::{EndedReason, ErrorCode, SandboxState};
 
-use crate::support::{Act, StoreAct, System, row, wait_until};
+use crate::support::{Act, StoreAct, System, config, row, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -86,6 +88,20 @@ async fn old_records_are_forgotten_and_only_those() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn old_images_go_where_that_is_wanted() {
+    let keep = ImageRetention { unused_for: 3600 * SECOND, bytes: 7 };
+    let s = System::with(ControlConfig { images: keep, ..config() }).await;
+    wait_until("it was asked for", || s.worker.calls("images") > 0).await;
+    let wanted = Prune { unused_for: Some(3600 * SECOND), keep_bytes: Some(7), ..Prune::default() };
+    assert_eq!(s.worker.state().images[0], ImageOp::Prune(wanted));
+    // By default nothing is removed.
+    let s = System::start().await;
+    let tidied = || s.control.tasks().iter().any(|t| t.name == "tidy" && t.runs > 0);
+    wait_until("it has run", tidied).await;
+    assert_eq!(s.worker.calls("images"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_task_says_so_and_goes_on() {
     let s = System::start().await;
     s.store.next("due", StoreAct::Busy);
@@ -99,7 +115,7 @@ async fn a_failing_task_says_so_and_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn after_a_stop_nothing_runs() {
     let s = System::start().await;
-    wait_until("tasks run", || s.control.tasks().len() == 5).await;
+    wait_until("tasks run", || s.control.tasks().len() == 6).await;
     s.control.shutdown().await;
     let calls = s.store.state().calls.len();
     tokio::time::advance(600 * SECOND).await;

@@ -16,7 +16,7 @@ use super::manifest::{ImageInfo, Manifest};
 use super::oci::{Descriptor, unusable};
 use super::publish;
 use super::reference::{ImageName, digest_file, tag_of};
-use super::registry::{Layers, Session};
+use super::registry::{Layers, Resolved, Session};
 use super::store::{ImageStore, read_file};
 
 /// Pulls that are known at once; more are refused.
@@ -25,6 +25,8 @@ const MOST: usize = 64;
 const RUNNING: usize = 16;
 /// Layers that wait for their digest must have a size that can be believed.
 const MOST_BYTES: u64 = 1 << 40;
+/// How often it is told how far a pull is.
+const TOLD: Duration = Duration::from_millis(200);
 /// Pulls that are told to stop are waited for so long.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -38,6 +40,18 @@ enum State {
         /// Whether the registry had answered at all.
         begun: bool,
     },
+}
+
+/// What a look at the registry gave.
+enum Looked {
+    Here(ImageInfo),
+    There(Box<Found>),
+}
+
+struct Found {
+    session: Arc<Session>,
+    resolved: Resolved,
+    names: Vec<String>,
 }
 
 /// A pull somebody waits for. Dropping it does not stop the pull.
@@ -177,34 +191,37 @@ impl ImageStore {
         // Whatever ends this ends the work in other threads too.
         let _stop_on_drop = stop.clone().drop_guard();
         let work = async {
-            let _turn = self.pulls().turns.acquire().await.map_err(|_| given_up())?;
-            self.fetch(name, told, begun, &stop).await
+            let _turn = tokio::select! {
+                turn = self.pulls().turns.acquire() => turn.map_err(|_| given_up())?,
+                () = stop.cancelled() => return Err(given_up()),
+            };
+            let looked = tokio::select! {
+                looked = self.look(name, begun) => looked?,
+                () = stop.cancelled() => return Err(given_up()),
+            };
+            match looked {
+                Looked::Here(info) => Ok(info),
+                Looked::There(found) => self.fetch(*found, told, &stop).await,
+            }
         };
-        let whole = self.options().patience.whole;
+        let mut work = std::pin::pin!(work);
         tokio::select! {
-            done = work => done,
-            () = stop.cancelled() => Err(given_up()),
-            () = tokio::time::sleep(whole) => Err(Fault::unavailable("pulling the image takes too long")),
+            done = &mut work => return done,
+            () = tokio::time::sleep(self.options().patience.whole) => stop.cancel(),
         }
+        // It ends soon, and leaves nothing.
+        let _ = work.await;
+        Err(Fault::unavailable("pulling the image takes too long"))
     }
 
-    async fn fetch(
-        &self,
-        name: &ImageName,
-        told: &watch::Sender<State>,
-        begun: &mut bool,
-        stop: &CancellationToken,
-    ) -> Result<ImageInfo, Fault> {
+    /// Asks the registry what the name means now.
+    async fn look(&self, name: &ImageName, begun: &mut bool) -> Result<Looked, Fault> {
         let ImageName::Reference { name, digest } = name else { return Err(given_up()) };
         let at = name.clone();
         let session = self.blocking(move |store| {
             let options = store.options();
-            Session::new(
-                &at,
-                store.registries(),
-                options.docker_config.as_deref(),
-                options.patience.clone(),
-            )
+            let docker = options.docker_config.as_deref();
+            Session::new(&at, store.registries(), docker, options.patience.clone())
         });
         let session = session.await?;
         let reference = match digest {
@@ -216,10 +233,21 @@ impl ImageStore {
         let names = if digest.is_some() { Vec::new() } else { vec![name.clone()] };
         let (hex, as_named) = (top.clone(), names.clone());
         if let Some(info) = self.blocking(move |store| store.again(&hex, &as_named)).await? {
-            return Ok(info);
+            return Ok(Looked::Here(info));
         }
         let resolved = session.resolve(top, &bytes).await?;
+        Ok(Looked::There(Box::new(Found { session, resolved, names })))
+    }
+
+    /// Brings the layers here.
+    async fn fetch(
+        &self,
+        found: Found,
+        told: &watch::Sender<State>,
+        stop: &CancellationToken,
+    ) -> Result<ImageInfo, Fault> {
         failpoint::hit("pull.resolved");
+        let Found { session, resolved, names } = found;
         let total = total(&resolved.layers)?;
         let here: Arc<Vec<AtomicU64>> =
             Arc::new(resolved.layers.iter().map(|_| AtomicU64::new(0)).collect());
@@ -246,7 +274,7 @@ impl ImageStore {
         loop {
             tokio::select! {
                 done = &mut install => return done.map_err(content),
-                () = tokio::time::sleep(Duration::from_millis(200)) => tell(),
+                () = tokio::time::sleep(TOLD) => tell(),
             }
         }
     }

@@ -128,17 +128,17 @@ impl ImageStore {
     /// means the same.
     pub async fn prepare(&self, name: &str) -> Result<PreparedImage, Fault> {
         let policy = self.options().pull;
-        if policy != PullPolicy::Always
-            && let Some(image) = self.prepared_before(name)
-        {
+        if policy == PullPolicy::Always {
+            let (asked, meant) = self.meant(name)?;
+            // A digest means the same for ever.
+            if matches!(&meant, ImageName::Reference { digest: None, .. }) {
+                self.pull_for_use(meant.clone(), missing(&asked, &meant)).await?;
+            }
+        }
+        if let Some(image) = self.prepared_before(name) {
             return Ok(image);
         }
-        let (asked, meant) = self.meant(name)?;
-        // A digest means the same for ever.
-        let moves = matches!(&meant, ImageName::Reference { digest: None, .. });
-        if policy == PullPolicy::Always && moves {
-            self.pull_for_use(meant.clone(), missing(&asked, &meant)).await?;
-        }
+        let (_, meant) = self.meant(name)?;
         let resolve = |name: String| self.blocking(move |store| store.prepare_now(&name));
         match resolve(name.to_owned()).await {
             Err(fault)

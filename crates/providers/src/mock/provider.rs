@@ -77,6 +77,7 @@ fn order(spec: &CreateSpec, path: String) -> SpawnSpec {
         hostname: spec.id.to_string(),
         env: environment(&[PATH, &home], &spec.image.env),
         root: Root::Directory { path },
+        user: None,
         workdir: WORKDIR.into(),
         memory_bytes: u64::from(spec.size.memory_mb) << 20,
         cpu_millis: spec.size.vcpus.saturating_mul(1000),

@@ -24,7 +24,12 @@ pub(super) fn spawn_spec(spec: &CreateSpec, upper: Upper, pids: u32) -> SpawnSpe
             binds: spec.image.binds.clone(),
             upper,
         },
-        env: environment(&[PATH, HOME], &spec.image.env),
+        // The home of another user stands in the image's list of users.
+        env: match spec.image.user {
+            Some(_) => environment(&[PATH], &spec.image.env),
+            None => environment(&[PATH, HOME], &spec.image.env),
+        },
+        user: spec.image.user.clone(),
         workdir: spec.image.workdir.clone().unwrap_or_else(|| WORKDIR.into()),
         memory_bytes: memory + on_top,
         cpu_millis: spec.size.vcpus.saturating_mul(1000),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use providers::images::Naming;
+use providers::images::{Naming, Options, Prune, Pruned};
 use serde_json::json;
 use types::ErrorCode;
 
@@ -317,4 +317,42 @@ async fn what_is_not_what_it_says_is_refused_and_leaves_nothing() {
     let layout = Layout::new(g.dir.path().join("circle")).layer(&below, Pack::Gzip);
     let tar = Tar::default().file("loop/x", b"").done();
     refused(&layout.layer(&tar, Pack::Gzip).done("x:1", json!({})), "not a directory").await;
+}
+
+#[tokio::test]
+async fn what_may_go_is_said_and_what_is_in_use_stays() {
+    let clock = std::sync::Arc::new(types::clock::ManualClock::new(
+        types::Timestamp::from_unix_nanos(4_000_000_000 * 1_000_000_000),
+    ));
+    let options = Options { clock: clock.clone(), ..Options::default() };
+    let g = Ground::with(&[], options);
+    let mut digests = Vec::new();
+    for name in ["one", "two", "three"] {
+        let tar = Tar::default().dir("d").file("d/x", name.repeat(1000).as_bytes()).done();
+        let dir = g.dir.path().join(name);
+        let dir = Layout::new(dir).layer(&tar, Pack::Gzip).done(&format!("{name}:1"), json!({}));
+        digests.push(g.store.import(&dir, None, |_| {}).await.unwrap().digest);
+    }
+    // The name moves on, and leaves an image without one.
+    g.store.tag("two:1", "one:1").await.unwrap();
+    let names_of = |pruned: Pruned| -> Vec<String> {
+        pruned.removed.into_iter().map(|info| info.digest).collect()
+    };
+    let nameless = Prune { nameless: true, ..Prune::default() };
+    let pruned = g.store.prune(nameless.clone()).await.unwrap();
+    assert_eq!(pruned.freed_bytes, 3000);
+    assert_eq!(names_of(pruned), [digests[0].clone()]);
+    assert!(g.store.prune(nameless).await.unwrap().removed.is_empty());
+    let held = g.store.prepare("three:1").await.unwrap();
+    let hold = g.store.hold(&held).await.unwrap();
+    let old = Prune { unused_for: Some(std::time::Duration::from_secs(60)), ..Prune::default() };
+    let all = Prune { all: true, ..Prune::default() };
+    assert_eq!(names_of(g.store.prune(old).await.unwrap()), [digests[1].clone()]);
+    assert!(g.store.prune(all.clone()).await.unwrap().removed.is_empty(), "held");
+    drop(hold);
+    let fits = Prune { keep_bytes: Some(5000), ..Prune::default() };
+    assert!(g.store.prune(fits).await.unwrap().removed.is_empty());
+    let none = Prune { keep_bytes: Some(100), ..Prune::default() };
+    assert_eq!(names_of(g.store.prune(none).await.unwrap()), [digests[2].clone()]);
+    g.assert_clean(1);
 }

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use providers::images::ImageStore;
 use types::ErrorCode;
 
+use crate::layout::{Layout, Pack};
 use crate::support::{Ground, Tar, busybox, names, root, wait_for};
 
 const IMAGES: &str = "TEST_IMAGES";
@@ -104,6 +105,57 @@ async fn a_process_killed_anywhere_leaves_nothing_visible() {
         assert_eq!(g.store.prepare("a").await.unwrap().resolved, info.digest, "{point}");
         g.assert_clean(2);
     }
+}
+
+#[tokio::test]
+async fn a_process_killed_amid_several_layers_leaves_nothing() {
+    let files = |name: &str| Tar::default().dir(name).file(&format!("{name}/x"), b"x").done();
+    for point in ["pull.unpacked", "pull.placed", "pull.layers", "pull.recorded", "pull.named"] {
+        let g = Ground::new();
+        let layout = Layout::new(g.dir.path().join("layout"));
+        let layout = layout.layer(&files("a"), Pack::Gzip).layer(&files("b"), Pack::Zstd);
+        let source = layout.done("x:1", serde_json::json!({}));
+        let mut killed = child(&this(), &g.images(), &source, "a");
+        killed.env("STACYVM_FAILPOINT", point).stderr(Stdio::null());
+        assert_eq!(killed.status().unwrap().signal(), Some(9), "{point}: it came past it");
+        let whole = matches!(point, "pull.recorded" | "pull.named");
+        if point != "pull.named" {
+            let fault = g.store.prepare("a").await.unwrap_err();
+            assert_eq!(fault.code, ErrorCode::ImageNotFound, "{point}: half an image has no name");
+        }
+        // The next to open sweeps.
+        let next = g.again();
+        let layers = if whole { 3 } else { 1 };
+        wait_for("the sweep", || {
+            let left = |part: &str| names(&g.images().join(part)).len();
+            (left("tmp"), left("making"), left("layers"), left("locks")) == (0, 0, layers, layers)
+        });
+        assert_eq!(next.list().await.unwrap().len(), usize::from(whole), "{point}");
+        let info = g.import(&source, "a").await.unwrap();
+        assert_eq!(g.store.prepare("a").await.unwrap().resolved, info.digest, "{point}");
+        g.assert_clean(3);
+    }
+}
+
+#[tokio::test]
+async fn processes_share_the_work_on_layers() {
+    let g = Ground::new();
+    let big: Vec<u8> =
+        (0..4u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let tar = Tar::default().dir("a").file("a/big", &big).done();
+    let layout = Layout::new(g.dir.path().join("layout")).layer(&tar, Pack::Gzip);
+    let source = layout.done("x:1", serde_json::json!({}));
+    let mut all = Vec::new();
+    for tag in ["one", "two", "three"] {
+        all.push(child(&this(), &g.images(), &source, tag).spawn().unwrap());
+    }
+    all.into_iter().for_each(succeeds);
+    let images = g.store.list().await.unwrap();
+    assert_eq!(images.len(), 1);
+    assert_eq!(images[0].names, ["one:latest", "three:latest", "two:latest"]);
+    wait_for("temporary files to go", || names(&g.images().join("tmp")).is_empty());
+    g.assert_clean(3);
+    assert_eq!(names(&g.images().join("making")), [""; 0]);
 }
 
 #[tokio::test]

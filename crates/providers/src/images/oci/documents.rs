@@ -14,8 +14,8 @@ pub(in super::super) const CONFIG_BYTES: u64 = 8 << 20;
 pub(super) const MOST_LAYERS: usize = 127;
 /// Manifests of an index.
 const MOST_MANIFESTS: usize = 1000;
-/// Variables of an image, together. They go to the agent in one message.
-const MOST_ENV_BYTES: usize = 24 << 10;
+/// Variables of an image, together, as JSON. They go to the agent in one message.
+const MOST_ENV_BYTES: usize = 40 << 10;
 const MOST_PATH_BYTES: usize = 1024;
 const MOST_USER_BYTES: usize = 256;
 
@@ -216,7 +216,8 @@ pub(in super::super) fn config_of(bytes: &[u8]) -> Result<ImageConfig, Fault> {
     if env.len() < said {
         notes.push(format!("{} × variable without a name left out", said - env.len()));
     }
-    if env.iter().map(|v| v.len() + 4).sum::<usize>() > MOST_ENV_BYTES {
+    let written = |v: &String| serde_json::to_string(v).map_or(usize::MAX, |text| text.len() + 1);
+    if env.iter().map(written).fold(0, usize::saturating_add) > MOST_ENV_BYTES {
         return Err(unusable("its variables are too long"));
     }
     let text = |text: Option<String>, most: usize, what: &str| match text.filter(|t| !t.is_empty())
@@ -317,7 +318,7 @@ mod tests {
         assert_eq!(read.config.user.as_deref(), Some("app:www"));
         assert_eq!(read.diff_ids, ["a".repeat(64)]);
         assert_eq!(read.notes.len(), 1);
-        let long = format!(r#"{{"config": {{"Env": ["A={}"]}}}}"#, "x".repeat(30_000));
+        let long = format!(r#"{{"config": {{"Env": ["A={}"]}}}}"#, "\\u0001".repeat(8_000));
         assert!(config_of(long.as_bytes()).is_err());
         assert!(config_of(br#"{"os": "windows"}"#).is_err());
         assert!(config_of(br#"{"config": {"User": "a\u0000b"}}"#).is_err());

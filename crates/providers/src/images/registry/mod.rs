@@ -12,7 +12,7 @@ pub(super) use address::Policy;
 pub use address::Registry;
 pub(super) use blob::Layers;
 pub use http::Patience;
-pub(super) use session::Session;
+pub(super) use session::{Resolved, Session};
 
 /// Whether a configuration's list of registries can be used.
 pub fn check_registries(list: &[Registry]) -> Result<(), types::Fault> {

@@ -113,6 +113,7 @@ fn become_agent(order: Order, ready: Outcome<Ready>, sync: &OwnedFd) -> ! {
         root,
         root_prefix: String::new(),
         env: spec.env,
+        user: spec.user,
         workdir: spec.workdir,
         deadline_boot_nanos: spec.deadline_boot_nanos,
         cgroup,
