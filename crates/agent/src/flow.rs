@@ -78,7 +78,7 @@ impl Agent {
                 state.queued = true;
                 self.tasks.push_back(Task::Job(id, call));
             }
-            Work::Job(_) | Work::Write(_) => {}
+            Work::Job(_) | Work::Write(_) | Work::Unpack(_) => {}
         }
     }
 

@@ -244,8 +244,13 @@ impl Agent {
     }
 
     fn hello(&self) -> Hello {
-        let always =
-            [capability::EXEC, capability::FILES, capability::LOGS, capability::READ_RANGE];
+        let always = [
+            capability::EXEC,
+            capability::FILES,
+            capability::LOGS,
+            capability::READ_RANGE,
+            capability::TREES,
+        ];
         let mut capabilities: Vec<String> = always.map(Into::into).into();
         if self.cgroups.is_some() {
             capabilities.push(capability::EXEC_CGROUP.into());

@@ -10,3 +10,4 @@ mod harness;
 mod life;
 mod link;
 mod pid_one;
+mod trees;

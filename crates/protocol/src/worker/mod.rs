@@ -9,8 +9,8 @@ mod worker_link;
 
 pub use control_link::{ControlLink, Heartbeat, SandboxEnded};
 pub use order::{
-    ByteStream, Bytes, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp, FileReply,
-    LeaseToken, OutputStream, ProviderReport, ReadRange, SandboxFact, SpawnOrder, Spawned,
-    StatsReport,
+    ArchiveFormat, ByteStream, Bytes, ExecEvent, ExecExit, ExecOrder, ExecStream, FileInfo, FileOp,
+    FileReply, LeaseToken, OutputStream, ProviderReport, ReadRange, SandboxFact, SpawnOrder,
+    Spawned, StatsReport,
 };
 pub use worker_link::{BoxFuture, WorkerLink};

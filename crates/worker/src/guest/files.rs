@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use protocol::agent::{Body, Channel, Event, FileEntry, ReadRange, Request, Status, capability};
 
+use types::{ErrorCode, Fault};
+
 use super::call::{CallHandle, Item};
 use super::client::Guest;
 use super::error::GuestError;
@@ -95,6 +97,27 @@ impl Guest {
 
     pub async fn write(&self, path: String, mode: Option<u32>) -> Result<Writing, GuestError> {
         Ok(Writing { call: self.call(&Request::Write { path, mode }).await? })
+    }
+
+    /// A directory as a tree.
+    pub async fn pack(&self, path: String) -> Result<Reading, GuestError> {
+        self.knows_trees().await?;
+        let call = self.call(&Request::Pack { path }).await?;
+        Ok(Reading { size: 0, call, cut: None })
+    }
+
+    /// Begins to write a tree.
+    pub async fn unpack(&self, path: String) -> Result<Writing, GuestError> {
+        self.knows_trees().await?;
+        Ok(Writing { call: self.call(&Request::Unpack { path }).await? })
+    }
+
+    async fn knows_trees(&self) -> Result<(), GuestError> {
+        if self.can(capability::TREES).await? {
+            return Ok(());
+        }
+        let words = "this sandbox was made by an older release that knows no archives";
+        Err(GuestError::Fault(Fault::new(ErrorCode::Unprocessable, words)))
     }
 
     pub async fn list(&self, path: String) -> Result<Vec<FileEntry>, GuestError> {
