@@ -7,7 +7,7 @@ use protocol::agent::{Body, Channel, Decoder, End, ExecInfo, HEADER_LEN, Kind, W
 use rustix::io::Errno;
 
 use crate::error::Outcome;
-use crate::files::{Job, WriteJob};
+use crate::files::{Job, UnpackJob, WriteJob};
 use crate::outbox::Outbox;
 
 /// Calls open at once on a connection; more are turned away, not queued.
@@ -27,6 +27,7 @@ pub(crate) enum Work {
     /// Sends input to it; with `true`, its last.
     Feed(u64, bool),
     Write(Box<WriteJob>),
+    Unpack(Box<UnpackJob>),
     /// Something that proceeds in slices.
     Job(Box<Job>),
 }

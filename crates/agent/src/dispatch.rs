@@ -6,7 +6,9 @@ use protocol::agent::{
 
 use crate::connection::{Broken, Call, Conn, Incoming, MAX_CALLS, Work};
 use crate::error::{Outcome, bad_request, fail};
-use crate::files::{self, DeleteJob, GlobJob, Job, ListJob, Moved, Port, ReadJob, WriteJob};
+use crate::files::{
+    self, DeleteJob, GlobJob, Job, ListJob, Moved, PackJob, Port, ReadJob, UnpackJob, WriteJob,
+};
 use crate::lifecycle::How;
 use crate::server::Agent;
 
@@ -102,6 +104,15 @@ impl Agent {
                 let port = &mut Port { out: &mut conn.out, call, credit: &mut 0 };
                 let job = ReadJob::start(&self.tree, &path, range, port)?;
                 self.open_job(id, call, Job::Read(job))
+            }
+            Request::Pack { path } => {
+                let job = PackJob::start(&self.tree, &path)?;
+                self.open_job(id, call, Job::Pack(Box::new(job)))
+            }
+            Request::Unpack { path } => {
+                let work = Work::Unpack(Box::new(UnpackJob::start(&self.tree, &path)?));
+                self.open_call(id, call, work);
+                Ok(None)
             }
             Request::List { path } => {
                 let job = ListJob::start(&self.tree, &path)?;
@@ -211,6 +222,10 @@ impl Agent {
                 Ok(()) => conn.consumed(frame.call, frame.payload.len()),
                 Err(error) => conn.end(frame.call, Err(error)),
             },
+            Work::Unpack(job) => match job.push(&frame.payload) {
+                Ok(()) => conn.consumed(frame.call, frame.payload.len()),
+                Err(error) => conn.end(frame.call, Err(error)),
+            },
             Work::Job(_) => conn.consumed(frame.call, frame.payload.len()),
         }
         Ok(())
@@ -238,6 +253,11 @@ impl Agent {
                     conn.end(call, job.finish().map(|()| Body::Done));
                 }
             }
+            Some(Work::Unpack(_)) => {
+                if let Some(Call { work: Work::Unpack(job), .. }) = conn.calls.remove(&call) {
+                    conn.end(call, job.finish().map(|()| Body::Done));
+                }
+            }
             Some(Work::Job(_)) | None => {}
         }
     }
@@ -249,7 +269,9 @@ impl Agent {
                 let key = *key;
                 self.cancel_exec(key);
             }
-            Some(Work::View(_) | Work::Feed(..) | Work::Write(_) | Work::Job(_)) => {
+            Some(
+                Work::View(_) | Work::Feed(..) | Work::Write(_) | Work::Unpack(_) | Work::Job(_),
+            ) => {
                 let work = conn.calls.remove(&call).map(|c| c.work);
                 let error = fail(AgentErrorCode::Cancelled, "the call was cancelled");
                 conn.end(call, Err(error));

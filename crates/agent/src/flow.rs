@@ -82,7 +82,7 @@ impl Agent {
                 state.queued = true;
                 self.tasks.push_back(Task::Job(id, call));
             }
-            Work::Job(_) | Work::Write(_) | Work::Feed(..) => {}
+            Work::Job(_) | Work::Write(_) | Work::Unpack(_) | Work::Feed(..) => {}
         }
     }
 

@@ -259,6 +259,7 @@ impl Agent {
             capability::ATTACH,
             capability::TTY,
             capability::USER,
+            capability::TREES,
         ]
         .map(Into::into)
         .into();

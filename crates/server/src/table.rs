@@ -12,7 +12,9 @@ use types::{ErrorCode, Fault};
 use crate::app::App;
 use crate::auth::{Caller, Role, Scope};
 use crate::error::Error;
-use crate::routes::{content, exec, execs, files, images, providers, sandboxes, system, workers};
+use crate::routes::{
+    archive, content, exec, execs, files, images, providers, sandboxes, system, workers,
+};
 
 const BASE: &str = "/api/v1";
 
@@ -66,6 +68,8 @@ pub(crate) static ROUTES: &[Row] = &[
     row("POST",   "/sandboxes/{id}/files",       Root,   Scope::Api,   |m| on(m, files::write)),
     row("GET",    "/sandboxes/{id}/files",       Root,   Scope::Read,  |m| on(m, files::read)),
     row("DELETE", "/sandboxes/{id}/files",       Root,   Scope::Api,   |m| on(m, files::remove)),
+    row("GET",    "/sandboxes/{id}/files/archive", Action, Scope::Read, |m| on(m, archive::get)),
+    row("PUT",    "/sandboxes/{id}/files/archive", Action, Scope::Api, |m| on(m, archive::put)),
     row("GET",    "/sandboxes/{id}/files/content", Action, Scope::Read, |m| on(m, content::get)),
     row("PUT",    "/sandboxes/{id}/files/content", Action, Scope::Api, |m| on(m, content::put)),
     row("GET",    "/sandboxes/{id}/files/list",  Action, Scope::Read,  |m| on(m, files::list)),

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use protocol::agent::{FileEntry, Request};
-use protocol::worker::{ByteStream, FileInfo, FileOp, FileReply};
+use protocol::worker::{ArchiveFormat, ByteStream, FileInfo, FileOp, FileReply};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use types::failpoint::hit;
 use types::{Fault, SandboxId, Timestamp};
 
+use crate::archive::{self, Codec};
 use crate::core::Core;
-use crate::guest::GuestError;
+use crate::guest::{GuestError, Reading};
 use crate::supervisor::Sandbox;
 
 impl Core {
@@ -53,6 +57,18 @@ async fn file_op(sandbox: &Arc<Sandbox>, op: FileOp) -> Result<FileReply, GuestE
             });
             Ok(FileReply::Content { size, content: Box::pin(content) })
         }
+        FileOp::Pack { path, format } => {
+            let codec = archive::packing(format)?;
+            let mut reading = guest.pack(path).await?;
+            // Its first piece says that there is such a directory.
+            let first = reading.next().await?;
+            let pump = feed_codec(reading, first, Arc::clone(sandbox), codec.input);
+            let pump = AbortOnDropHandle::new(tokio::spawn(pump));
+            Ok(FileReply::Archive(archive::stream(codec.output, pump)))
+        }
+        FileOp::Unpack { path, format, content } => {
+            unpack(sandbox, path, format, content).await.map(|()| FileReply::Done)
+        }
         FileOp::List { path } => {
             let entries = guest.list(path).await?;
             Ok(FileReply::Entries(entries.into_iter().map(info).collect()))
@@ -90,6 +106,54 @@ async fn write(
     writing.finish().await?;
     hit("write.finished");
     Ok(())
+}
+
+/// Hands a tree on to the codec.
+async fn feed_codec(
+    mut reading: Reading,
+    first: Option<Bytes>,
+    sandbox: Arc<Sandbox>,
+    input: mpsc::Sender<Result<Bytes, Fault>>,
+) {
+    let mut next = Ok(first);
+    loop {
+        let piece = match next {
+            Ok(Some(piece)) => Ok(piece),
+            Ok(None) => return,
+            Err(error) => Err(sandbox.explain(error).await),
+        };
+        let last = piece.is_err();
+        if input.send(piece).await.is_err() || last {
+            return;
+        }
+        next = reading.next().await;
+    }
+}
+
+/// Hands an archive on as it comes; what was written when it breaks off stays.
+async fn unpack(
+    sandbox: &Sandbox,
+    path: String,
+    format: Option<ArchiveFormat>,
+    mut content: ByteStream,
+) -> Result<(), GuestError> {
+    let Codec { input, mut output } = archive::unpacking(format)?;
+    let writing = sandbox.guest()?.unpack(path).await?;
+    let feeding = AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Some(piece) = content.next().await {
+            let last = piece.is_err();
+            if input.send(piece).await.is_err() || last {
+                return;
+            }
+        }
+    }));
+    while let Some(piece) = output.recv().await {
+        if !writing.send(piece?).await? {
+            break;
+        }
+    }
+    drop(feeding);
+    writing.finish().await
 }
 
 fn info(entry: FileEntry) -> FileInfo {

@@ -5,6 +5,7 @@
 //! through a [`protocol::worker::ControlLink`] ([`NoControl`] for a one-shot run).
 
 mod adopt;
+pub mod archive;
 mod config;
 mod core;
 mod execs;

@@ -2,11 +2,11 @@
 
 use std::os::fd::AsFd;
 
-use protocol::agent::{Body, Channel, Event, Kind};
+use protocol::agent::{Body, Channel, Event, Kind, MAX_PAYLOAD};
 use rustix::io::Errno;
 
 use super::copy::CopyJob;
-use super::{DeleteJob, GlobJob, ListJob, ReadJob, Tree};
+use super::{DeleteJob, GlobJob, ListJob, PackJob, ReadJob, Tree};
 use crate::error::Outcome;
 use crate::outbox::Outbox;
 use crate::sys;
@@ -20,6 +20,7 @@ pub(crate) enum Job {
     Glob(GlobJob),
     Delete(DeleteJob),
     Copy(CopyJob),
+    Pack(Box<PackJob>),
 }
 
 /// What a slice came to.
@@ -40,6 +41,7 @@ impl Job {
             Self::Glob(job) => job.step(tree, port, &slice),
             Self::Delete(job) => job.step(&slice),
             Self::Copy(job) => job.step(&slice),
+            Self::Pack(job) => job.step(port, &slice),
         }
     }
 }
@@ -73,6 +75,18 @@ impl Port<'_> {
 
     pub(crate) fn event(&mut self, event: &Event) {
         self.out.json(Kind::Event, self.call, event);
+    }
+
+    /// Sends the beginning of `bytes`, and says how much; `None` when there is no room or credit.
+    pub(crate) fn data(&mut self, bytes: &[u8]) -> Option<usize> {
+        let credit = usize::try_from(*self.credit).unwrap_or(usize::MAX);
+        let len = bytes.len().min(MAX_PAYLOAD).min(credit);
+        if !self.out.has_room() || len == 0 {
+            return None;
+        }
+        self.out.frame(Kind::Data, Channel::Out, self.call, &bytes[..len]);
+        *self.credit -= len as u64;
+        Some(len)
     }
 
     /// Sends a piece of a file; `None` when there is no room or credit.

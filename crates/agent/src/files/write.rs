@@ -2,7 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, Timestamps, Uid, fchmod, fchown, futimens, openat, renameat,
+    unlinkat,
+};
 use rustix::io::Errno;
 
 use super::Tree;
@@ -67,6 +70,13 @@ impl WriteJob {
             }
         }
         Ok(())
+    }
+
+    /// As [`WriteJob::finish`], with an owner and times of its own.
+    pub(super) fn finish_as(mut self, owner: (u32, u32), times: &Timestamps) -> Outcome<()> {
+        self.owner = Some(owner);
+        futimens(&self.file, times).map_err(|e| on_path(e, &self.path))?;
+        self.finish()
     }
 
     /// Puts the file in its place.

@@ -93,7 +93,7 @@ impl Agent {
                 }
                 self.queue_pumps(*key);
             }
-            Work::Feed(..) | Work::Exec(_) | Work::Write(_) | Work::Job(_) => {}
+            Work::Feed(..) | Work::Exec(_) | Work::Write(_) | Work::Unpack(_) | Work::Job(_) => {}
         }
     }
 

@@ -12,4 +12,5 @@ mod life;
 mod link;
 mod pid_one;
 mod terminals;
+mod trees;
 mod users;

@@ -16,7 +16,7 @@ impl Control {
     pub async fn files(&self, ctx: &Context, id: &str, op: FileOp) -> Result<FileReply, Fault> {
         check(&op)?;
         let (sandbox, link) = self.0.usable(ctx, id).await?;
-        let paced_by_client = matches!(op, FileOp::Write { .. });
+        let paced_by_client = matches!(op, FileOp::Write { .. } | FileOp::Unpack { .. });
         let work = link.files(sandbox.id, op);
         if paced_by_client {
             // Ends with the client's connection.
@@ -31,6 +31,8 @@ fn check(op: &FileOp) -> Result<(), Fault> {
     match op {
         FileOp::Write { path, .. }
         | FileOp::Read { path, .. }
+        | FileOp::Pack { path, .. }
+        | FileOp::Unpack { path, .. }
         | FileOp::List { path }
         | FileOp::Stat { path }
         | FileOp::Delete { path, .. }

@@ -13,6 +13,8 @@ pub mod capability {
     pub const LOGS: &str = "logs";
     /// A read may name a part of the file.
     pub const READ_RANGE: &str = "read_range";
+    /// Whole directories can be packed and unpacked.
+    pub const TREES: &str = "trees";
     /// Kills of an exec reach all its descendants, however they detached.
     pub const EXEC_CGROUP: &str = "exec_cgroup";
     /// Detached commands: `Attach`, `Input`, `Kill`, [`super::ExecSpec::detach`].
@@ -99,6 +101,16 @@ pub enum Request {
         path: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         range: Option<ReadRange>,
+    },
+    /// A directory and all in it: `Data` on `Out` in the form of [`super::TreeEntry`], `End(Done)`.
+    Pack {
+        path: String,
+    },
+    /// Writes a tree beneath a directory, which is made where missing: `Data` on `Input` in the same
+    /// form until `Eof`, then `End(Done)`. Each file is replaced atomically; what was written when it
+    /// breaks off stays.
+    Unpack {
+        path: String,
     },
     /// The entries of a directory, sorted by name: `Event::Entries` (many), `End(Done)`.
     List {

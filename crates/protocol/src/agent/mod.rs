@@ -19,6 +19,7 @@
 
 mod frame;
 mod message;
+mod tree;
 
 pub use frame::{
     Channel, Decoder, Frame, FrameError, HEADER_LEN, Kind, MAX_PAYLOAD, WINDOW, encode_header,
@@ -27,3 +28,4 @@ pub use message::{
     AgentError, AgentErrorCode, Body, End, Event, ExecDone, ExecInfo, ExecSpec, FileEntry, Hello,
     Limits, PROTOCOL_VERSION, ReadRange, Request, Status, TtySize, capability,
 };
+pub use tree::{TREE_HEADER, TREE_PATH, TreeEntry, TreeError, TreeKind, TreePart, TreeReader};

@@ -13,8 +13,8 @@ pub use images::{
     ImageInfo, ImageOp, ImageReply, Prune, Pruned, PullEvent, PullProgress, PullStream,
 };
 pub use order::{
-    AttachOrder, ByteStream, Bytes, ExecControl, ExecEvent, ExecExit, ExecOrder, ExecStream,
-    FileInfo, FileOp, FileReply, LeaseToken, OutputStream, ProviderReport, ReadRange, SandboxFact,
-    SpawnOrder, Spawned, StatsReport, Stdin, TtySize,
+    ArchiveFormat, AttachOrder, ByteStream, Bytes, ExecControl, ExecEvent, ExecExit, ExecOrder,
+    ExecStream, FileInfo, FileOp, FileReply, LeaseToken, OutputStream, ProviderReport, ReadRange,
+    SandboxFact, SpawnOrder, Spawned, StatsReport, Stdin, TtySize,
 };
 pub use worker_link::{BoxFuture, WorkerLink};

@@ -144,6 +144,14 @@ pub struct ExecExit {
 /// unless it is detached. Pulling slowly slows the command down: nothing is buffered without bound.
 pub type ExecStream = Pin<Box<dyn Stream<Item = Result<ExecEvent, Fault>> + Send>>;
 
+/// How an archive is written: a tar, plain or in one of two compressions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchiveFormat {
+    Tar,
+    Gzip,
+    Zstd,
+}
+
 /// Something done to files inside a sandbox. Paths are as the client wrote them.
 pub enum FileOp {
     Write {
@@ -155,6 +163,18 @@ pub enum FileOp {
     Read {
         path: String,
         range: Option<ReadRange>,
+    },
+    /// A directory and all in it, as an archive.
+    Pack {
+        path: String,
+        format: ArchiveFormat,
+    },
+    /// Writes what an archive holds beneath a directory; without a format it is told from the
+    /// first bytes.
+    Unpack {
+        path: String,
+        format: Option<ArchiveFormat>,
+        content: ByteStream,
     },
     List {
         path: String,
@@ -186,6 +206,7 @@ pub enum FileReply {
         size: u64,
         content: ByteStream,
     },
+    Archive(ByteStream),
     Entries(Vec<FileInfo>),
     File(FileInfo),
     Paths(Vec<String>),

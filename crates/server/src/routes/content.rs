@@ -64,9 +64,11 @@ pub(crate) async fn get(
         .await?
     {
         FileReply::Content { size, content } => Ok((size, content)),
-        FileReply::Done | FileReply::Entries(_) | FileReply::File(_) | FileReply::Paths(_) => {
-            Err(unexpected())
-        }
+        FileReply::Done
+        | FileReply::Archive(_)
+        | FileReply::Entries(_)
+        | FileReply::File(_)
+        | FileReply::Paths(_) => Err(unexpected()),
     };
     let asked = digest::wanted(&headers);
     let sum = if asked.is_empty() { None } else { Some(sum_of(open(None).await?.1).await?) };

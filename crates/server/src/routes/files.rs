@@ -42,9 +42,11 @@ pub(crate) async fn read(
     let op = FileOp::Read { path: path_of(&query)?, range: None };
     match app.control.files(&caller.context(), &id, op).await? {
         FileReply::Content { size, content } => Ok(raw(size, content)),
-        FileReply::Done | FileReply::Entries(_) | FileReply::File(_) | FileReply::Paths(_) => {
-            Err(unexpected())
-        }
+        FileReply::Done
+        | FileReply::Archive(_)
+        | FileReply::Entries(_)
+        | FileReply::File(_)
+        | FileReply::Paths(_) => Err(unexpected()),
     }
 }
 
@@ -66,9 +68,11 @@ pub(crate) async fn list(
             put_next(&mut response, next.as_deref());
             Ok(response)
         }
-        FileReply::Done | FileReply::Content { .. } | FileReply::File(_) | FileReply::Paths(_) => {
-            Err(unexpected())
-        }
+        FileReply::Done
+        | FileReply::Archive(_)
+        | FileReply::Content { .. }
+        | FileReply::File(_)
+        | FileReply::Paths(_) => Err(unexpected()),
     }
 }
 
@@ -82,6 +86,7 @@ pub(crate) async fn stat(
     match app.control.files(&caller.context(), &id, op).await? {
         FileReply::File(entry) => Ok(ok(&info(entry))),
         FileReply::Done
+        | FileReply::Archive(_)
         | FileReply::Content { .. }
         | FileReply::Entries(_)
         | FileReply::Paths(_) => Err(unexpected()),
@@ -107,6 +112,7 @@ pub(crate) async fn glob(
             Ok(response)
         }
         FileReply::Done
+        | FileReply::Archive(_)
         | FileReply::Content { .. }
         | FileReply::Entries(_)
         | FileReply::File(_) => Err(unexpected()),

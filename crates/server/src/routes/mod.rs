@@ -1,5 +1,6 @@
 //! Handlers, one file a noun: parse, call `control`, translate what comes back.
 
+pub(crate) mod archive;
 pub(crate) mod content;
 pub(crate) mod exec;
 pub(crate) mod execs;

@@ -38,6 +38,28 @@ async fn bug_32_an_upload_is_not_bounded_by_the_bound_of_json() {
 }
 
 #[tokio::test]
+async fn archives_stream_both_ways() {
+    let house = open(BOTH).await;
+    let id = house.spawned().await;
+    let path = |rest: &str| format!("/api/v1/sandboxes/{id}/files/archive?path=/d{rest}");
+    for (format, kind) in [
+        ("", "application/x-tar"),
+        ("&format=tar", "application/x-tar"),
+        ("&format=gzip", "application/gzip"),
+        ("&format=zstd", "application/zstd"),
+    ] {
+        let got = get(&house, &path(format), &[]).await;
+        assert_eq!((got.status, got.header("content-type")), (200, Some(kind)), "{format}");
+        assert_eq!(got.text(), "/d");
+    }
+    let key = ("X-API-Key", API);
+    let put = house.send("PUT", &path("&format=gzip"), &[key], &"x".repeat(3 << 20)).await;
+    assert_eq!((put.status, put.text().as_str()), (200, "{\"status\":\"written\"}\n"));
+    assert_eq!(house.seen.written.load(Ordering::SeqCst), 3 << 20);
+    assert_eq!(get(&house, &path("&format=zip"), &[]).await.status, 400);
+}
+
+#[tokio::test]
 async fn an_upload_is_checked_against_its_checksum() {
     let house = open(BOTH).await;
     let id = house.spawned().await;

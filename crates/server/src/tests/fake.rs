@@ -185,6 +185,16 @@ impl WorkerLink for Fake {
                     let bytes = bytes.slice(part.start as usize..part.end as usize);
                     FileReply::Content { size, content: Box::pin(stream::iter([Ok(bytes)])) }
                 }
+                FileOp::Pack { path, .. } => {
+                    let bytes = Bytes::from(path);
+                    FileReply::Archive(Box::pin(stream::iter([Ok(bytes)])))
+                }
+                FileOp::Unpack { mut content, .. } => {
+                    while let Some(piece) = content.next().await {
+                        self.seen.written.fetch_add(piece?.len(), Ordering::SeqCst);
+                    }
+                    FileReply::Done
+                }
                 FileOp::Stat { path } => FileReply::File(FileInfo {
                     path,
                     size: 1,

@@ -147,6 +147,7 @@ fn allow(request: &Request, capabilities: &[String]) -> Result<(), GuestError> {
     let what = match name {
         capability::TTY => "terminals",
         capability::USER => "other users",
+        capability::TREES => "archives",
         _ => "detached commands",
     };
     Err(GuestError::Fault(Fault::new(
@@ -169,6 +170,7 @@ fn needs(request: &Request) -> Vec<&'static str> {
             vec![capability::ATTACH]
         }
         Request::Resize { .. } => vec![capability::TTY],
+        Request::Pack { .. } | Request::Unpack { .. } => vec![capability::TREES],
         Request::Execs
         | Request::Signal { .. }
         | Request::Write { .. }

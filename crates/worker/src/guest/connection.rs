@@ -18,8 +18,13 @@ use super::error::{GuestError, Lost};
 /// The oldest version of the protocol that this release speaks.
 const MIN_VERSION: u32 = 1;
 /// What this release asks for by name; an agent that knows more knows it for others.
-const CAPABILITIES: &[&str] =
-    &[capability::ATTACH, capability::TTY, capability::USER, capability::READ_RANGE];
+const CAPABILITIES: &[&str] = &[
+    capability::ATTACH,
+    capability::TTY,
+    capability::USER,
+    capability::READ_RANGE,
+    capability::TREES,
+];
 /// Bytes that wait to be written before senders wait.
 const OUT_HIGH: usize = 256 << 10;
 /// Bytes that wait although senders do: an agent that reads nothing but earns credit and answers.

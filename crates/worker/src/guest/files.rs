@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use protocol::agent::{Body, Channel, Event, FileEntry, ReadRange, Request, Status, capability};
 
+use types::{ErrorCode, Fault};
+
 use super::call::{CallHandle, Item};
 use super::client::Guest;
 use super::error::GuestError;
@@ -95,6 +97,17 @@ impl Guest {
 
     pub async fn write(&self, path: String, mode: Option<u32>) -> Result<Writing, GuestError> {
         Ok(Writing { call: self.call(&Request::Write { path, mode }).await? })
+    }
+
+    /// A directory as a tree.
+    pub async fn pack(&self, path: String) -> Result<Reading, GuestError> {
+        let call = self.call(&Request::Pack { path }).await?;
+        Ok(Reading { size: 0, call, cut: None })
+    }
+
+    /// Begins to write a tree.
+    pub async fn unpack(&self, path: String) -> Result<Writing, GuestError> {
+        Ok(Writing { call: self.call(&Request::Unpack { path }).await? })
     }
 
     pub async fn list(&self, path: String) -> Result<Vec<FileEntry>, GuestError> {

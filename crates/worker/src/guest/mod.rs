@@ -19,3 +19,4 @@ pub(crate) use call::Input;
 pub(crate) use client::Guest;
 pub(crate) use error::{GuestError, Lost, fault_of};
 pub(crate) use exec::{Feeding, Output, Said};
+pub(crate) use files::Reading;
