@@ -3,8 +3,6 @@
 use bytes::Bytes;
 use protocol::agent::{Body, Channel, Event, FileEntry, ReadRange, Request, Status, capability};
 
-use types::{ErrorCode, Fault};
-
 use super::call::{CallHandle, Item};
 use super::client::Guest;
 use super::error::GuestError;
