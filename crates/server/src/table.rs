@@ -128,7 +128,8 @@ pub(crate) fn is_api(path: &str) -> bool {
 }
 
 pub(crate) fn is_admin(path: &str) -> bool {
-    path.strip_prefix(BASE).is_some_and(|rest| below(rest, "/admin"))
+    let rest = path.strip_prefix(BASE);
+    rest.is_some_and(|rest| below(rest, "/admin") || below(rest, "/images"))
 }
 
 /// Whether a route exists here that asks for no key.
@@ -170,6 +171,7 @@ mod tests {
         assert!(is_public("/api/v1/health") && !is_public("/api/v1/healthy"));
         assert!(is_api("/api/v1") && is_api("/api/v1/x") && !is_api("/api/v10"));
         assert!(is_admin("/api/v1/admin") && !is_admin("/api/v1/administer"));
+        assert!(is_admin("/api/v1/images/x") && !is_admin("/api/v1/imagesx"));
     }
 
     #[test]

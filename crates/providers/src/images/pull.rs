@@ -44,7 +44,7 @@ enum State {
 
 /// What a look at the registry gave.
 enum Looked {
-    Here(ImageInfo),
+    Here(Box<ImageInfo>),
     There(Box<Found>),
 }
 
@@ -200,7 +200,7 @@ impl ImageStore {
                 () = stop.cancelled() => return Err(given_up()),
             };
             match looked {
-                Looked::Here(info) => Ok(info),
+                Looked::Here(info) => Ok(*info),
                 Looked::There(found) => self.fetch(*found, told, &stop).await,
             }
         };
@@ -233,7 +233,7 @@ impl ImageStore {
         let names = if digest.is_some() { Vec::new() } else { vec![name.clone()] };
         let (hex, as_named) = (top.clone(), names.clone());
         if let Some(info) = self.blocking(move |store| store.again(&hex, &as_named)).await? {
-            return Ok(Looked::Here(info));
+            return Ok(Looked::Here(Box::new(info)));
         }
         let resolved = session.resolve(top, &bytes).await?;
         Ok(Looked::There(Box::new(Found { session, resolved, names })))
