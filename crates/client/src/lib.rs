@@ -3,6 +3,7 @@
 //! Holds no decisions: it sends what it is given and returns what the server said.
 
 mod client;
+mod content;
 mod error;
 mod exec;
 mod files;
@@ -11,6 +12,7 @@ mod sandboxes;
 mod system;
 
 pub use client::{Client, Options};
+pub use content::Content;
 pub use error::Error;
 pub use exec::ExecLines;
 pub use images::PullLines;

@@ -52,6 +52,8 @@ pub enum Command {
     Spawn(Spawn),
     /// Run a command in a sandbox
     Exec(Exec),
+    /// Copy files and directories into or out of a sandbox
+    Cp(Cp),
     /// List sandboxes
     #[command(visible_alias = "ls")]
     List(Format),
@@ -171,6 +173,14 @@ pub struct Exec {
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Cp {
+    /// A file or a directory: ID:/path in a sandbox, a path here, or - for standard input
+    pub src: String,
+    /// Where it goes: ID:/path in a sandbox, a path here, or - for standard output
+    pub dst: String,
 }
 
 #[derive(Args)]

@@ -6,6 +6,7 @@ mod e2e {
     mod attacks;
     mod bugs;
     mod cli;
+    mod copies;
     mod crashes;
     mod documents;
     mod golden;

@@ -12,7 +12,7 @@ use crate::assemble::{self, DataDir, Signals};
 use crate::cli::{Global, Image, PruneImages};
 use crate::config;
 use crate::failure::Failure;
-use crate::output::{self, tame};
+use crate::output::{self, size, tame};
 
 pub fn run(global: &Global, command: Image) -> Result<(), Failure> {
     let (options, env) = load_options(global);
@@ -219,14 +219,6 @@ fn tag_of(path: &Path) -> Result<String, Failure> {
 /// Enough of a digest to name it.
 fn short(digest: &str) -> String {
     digest.trim_start_matches("sha256:").chars().take(12).collect()
-}
-
-fn size(bytes: u64) -> String {
-    const STEPS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match STEPS.iter().find(|(_, unit)| bytes >= *unit) {
-        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
-        None => format!("{bytes} B"),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One file for each command: reads its arguments, does the work through the floors below, prints.
 
 mod config;
+mod cp;
 mod doctor;
 mod exec;
 mod image;
@@ -31,6 +32,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Spawn(args) => remote(spawn::run(&global, args)),
         Command::List(format) => remote(list::run(&global, format)),
         Command::Kill(args) => remote(kill::run(&global, args)),
+        Command::Cp(args) => remote(cp::run(&global, args)),
         Command::Logs(args) => remote(logs::run(&global, args)),
         Command::Image(args) => image::run(&global, args),
         Command::Doctor(args) => doctor::run(&global, args),
