@@ -5,11 +5,14 @@
 mod client;
 mod error;
 mod exec;
+mod execs;
 mod files;
 mod sandboxes;
+mod session;
 mod system;
 
 pub use client::{Client, Options};
 pub use error::Error;
 pub use exec::ExecLines;
+pub use session::{Heard, Listener, Speaker, Topic};
 pub use types::api;

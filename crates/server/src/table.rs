@@ -12,7 +12,7 @@ use types::{ErrorCode, Fault};
 use crate::app::App;
 use crate::auth::{Caller, Role, Scope};
 use crate::error::Error;
-use crate::routes::{exec, execs, files, providers, sandboxes, system, workers};
+use crate::routes::{exec, execs, files, providers, sandboxes, session, system, workers};
 
 const BASE: &str = "/api/v1";
 
@@ -57,6 +57,7 @@ pub(crate) static ROUTES: &[Row] = &[
     row("GET",    "/sandboxes/{id}/logs",        Action, Scope::Read,  |m| on(m, sandboxes::logs)),
     row("GET",    "/sandboxes/{id}/stats",       Action, Scope::Read,  |m| on(m, sandboxes::stats)),
     row("POST",   "/sandboxes/{id}/exec",        Action, Scope::Api,   |m| on(m, exec::exec)),
+    row("GET",    "/sandboxes/{id}/exec/ws",     Action, Scope::Api,   |m| on(m, session::upgrade)),
     row("GET",    "/sandboxes/{id}/execs",       Root,   Scope::Read,  |m| on(m, execs::list)),
     row("GET",    "/sandboxes/{id}/execs/{eid}", Root,   Scope::Read,  |m| on(m, execs::one)),
     row("GET",    "/sandboxes/{id}/execs/{eid}/output", Action, Scope::Read, |m| on(m, execs::output)),

@@ -12,4 +12,5 @@ mod e2e {
     mod programs;
     mod rootless;
     mod sdk;
+    mod terminals;
 }

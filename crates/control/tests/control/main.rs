@@ -10,6 +10,7 @@ mod exec;
 mod extend;
 mod leaks;
 mod reach;
+mod recorded;
 mod spawn;
 mod sqlite;
 mod support;
