@@ -3,20 +3,23 @@
 mod frame_decoder;
 mod image_document;
 mod image_layer;
+mod session_words;
 mod tar_import;
 
 pub use frame_decoder::frame_decoder;
 pub use image_document::image_document;
 pub use image_layer::image_layer;
+pub use session_words::session_words;
 pub use tar_import::tar_import;
 
 /// Panics if something does not hold.
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("frame_decoder", frame_decoder),
     ("image_document", image_document),
     ("image_layer", image_layer),
+    ("session_words", session_words),
     ("tar_import", tar_import),
 ];

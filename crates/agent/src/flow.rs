@@ -4,7 +4,7 @@ use protocol::agent::{Channel, MAX_PAYLOAD};
 use rustix::event::epoll::EventFlags;
 
 use crate::connection::{Broken, Work};
-use crate::exec::Exec;
+use crate::exec::{Exec, Log};
 use crate::files::{Port, Step};
 use crate::server::{Agent, Task, Token};
 use crate::sys;
@@ -161,7 +161,8 @@ impl Agent {
     /// When something is due next.
     pub(crate) fn next_due(&self) -> u64 {
         let own = if self.deadline == 0 { u64::MAX } else { self.deadline };
-        self.execs.values().filter_map(Exec::next_due).fold(own, u64::min)
+        let logs = self.logs.values().filter_map(Log::lets_go_at);
+        self.execs.values().filter_map(Exec::next_due).chain(logs).fold(own, u64::min)
     }
 
     pub(crate) fn on_timer(&mut self) {
@@ -178,6 +179,15 @@ impl Agent {
             .collect();
         for key in due {
             self.on_exec_due(key, now);
+        }
+        let stalled = |log: &Log| log.lets_go_at().is_some_and(|at| at <= now);
+        let stalled: Vec<u64> =
+            self.logs.iter().filter(|(_, log)| stalled(log)).map(|(key, _)| *key).collect();
+        for key in stalled {
+            if let Some(log) = self.logs.get_mut(&key) {
+                log.let_go();
+            }
+            self.queue_pumps(key);
         }
     }
 

@@ -120,8 +120,17 @@ impl Client {
 
     /// Sends; an answer that is not a success becomes the error it holds.
     pub(crate) async fn send(&self, call: RequestBuilder) -> Result<Response, Error> {
-        let response = call.send().await.map_err(|e| self.failed(e))?;
+        let response = self.send_upgrade(call).await?;
         if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.protocol("another protocol"))
+    }
+
+    /// As [`Client::send`]; the answer may also be that the protocol changes.
+    pub(crate) async fn send_upgrade(&self, call: RequestBuilder) -> Result<Response, Error> {
+        let response = call.send().await.map_err(|e| self.failed(e))?;
+        if response.status().is_success() || response.status().is_informational() {
             return Ok(response);
         }
         let status = response.status();

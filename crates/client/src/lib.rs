@@ -6,9 +6,11 @@ mod client;
 mod content;
 mod error;
 mod exec;
+mod execs;
 mod files;
 mod images;
 mod sandboxes;
+mod session;
 mod system;
 
 pub use client::{Client, Options};
@@ -16,4 +18,5 @@ pub use content::Content;
 pub use error::Error;
 pub use exec::ExecLines;
 pub use images::PullLines;
+pub use session::{Heard, Listener, Speaker, Topic};
 pub use types::api;

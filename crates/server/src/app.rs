@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::Control;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use types::clock::BootTime;
 
 use crate::ServerConfig;
@@ -21,7 +23,17 @@ pub(crate) struct State {
     pub closing: CancellationToken,
     /// Cancelled when time is up: whatever is still unanswered is answered 503.
     pub closed: CancellationToken,
+    pub sessions: Sessions,
 }
+
+/// WebSockets that are open: they have left their connections behind.
+pub(crate) struct Sessions {
+    pub tasks: TaskTracker,
+    pub places: Arc<Semaphore>,
+}
+
+/// Open WebSockets; more are refused.
+const SESSIONS: usize = 2048;
 
 impl State {
     pub fn new(config: ServerConfig, control: Control) -> App {
@@ -32,6 +44,10 @@ impl State {
             config,
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
+            sessions: Sessions {
+                tasks: TaskTracker::new(),
+                places: Arc::new(Semaphore::new(SESSIONS)),
+            },
         })
     }
 

@@ -44,7 +44,7 @@ pub(crate) async fn serve(
     let mut http = http1::Builder::new();
     // The phases keep time; hyper would count idle time as part of the head.
     http.header_read_timeout(None).max_buf_size(BUFFER).max_headers(MAX_HEADERS);
-    let mut connection = pin!(http.serve_connection(io, service));
+    let mut connection = pin!(http.serve_connection(io, service).with_upgrades());
     let mut told = false;
     loop {
         let later = Instant::now() + LOOK_AGAIN;

@@ -32,4 +32,6 @@ mod utf8;
 mod tests;
 
 pub use config::{AuthConfig, ServerConfig};
+#[doc(hidden)]
+pub use routes::session::parses;
 pub use serve::Server;

@@ -52,9 +52,15 @@ impl Server {
         drop(listener);
         self.app.closing.cancel();
         connections.close();
-        if timeout(FINISH, connections.wait()).await.is_err() {
+        let sessions = &self.app.sessions.tasks;
+        sessions.close();
+        let all = async || {
+            connections.wait().await;
+            sessions.wait().await;
+        };
+        if timeout(FINISH, all()).await.is_err() {
             self.app.closed.cancel();
-            let _ = timeout(WRITE, connections.wait()).await;
+            let _ = timeout(WRITE, all()).await;
             abort.cancel();
             connections.wait().await;
         }

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::auth::{Caller, Role, Scope};
 use crate::error::Error;
 use crate::routes::{
-    archive, content, exec, execs, files, images, providers, sandboxes, system, workers,
+    archive, content, exec, execs, files, images, providers, sandboxes, session, system, workers,
 };
 
 const BASE: &str = "/api/v1";
@@ -59,6 +59,7 @@ pub(crate) static ROUTES: &[Row] = &[
     row("GET",    "/sandboxes/{id}/logs",        Action, Scope::Read,  |m| on(m, sandboxes::logs)),
     row("GET",    "/sandboxes/{id}/stats",       Action, Scope::Read,  |m| on(m, sandboxes::stats)),
     row("POST",   "/sandboxes/{id}/exec",        Action, Scope::Api,   |m| on(m, exec::exec)),
+    row("GET",    "/sandboxes/{id}/exec/ws",     Action, Scope::Api,   |m| on(m, session::upgrade)),
     row("GET",    "/sandboxes/{id}/execs",       Root,   Scope::Read,  |m| on(m, execs::list)),
     row("GET",    "/sandboxes/{id}/execs/{eid}", Root,   Scope::Read,  |m| on(m, execs::one)),
     row("GET",    "/sandboxes/{id}/execs/{eid}/output", Action, Scope::Read, |m| on(m, execs::output)),

@@ -54,6 +54,10 @@ pub enum Command {
     Exec(Exec),
     /// Copy files and directories into or out of a sandbox
     Cp(Cp),
+    /// Show a command of a sandbox on this terminal; Ctrl-P Ctrl-Q leaves it running
+    Attach(Attach),
+    /// List the commands of a sandbox
+    Ps(Ps),
     /// List sandboxes
     #[command(visible_alias = "ls")]
     List(Format),
@@ -69,6 +73,8 @@ pub enum Command {
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print a script that completes the words of this program in a shell
+    Completion(Completion),
     /// Show the version
     Version(Format),
 }
@@ -125,6 +131,9 @@ pub struct Surroundings {
     /// Directory to start in
     #[arg(long, short = 'w', value_name = "PATH")]
     pub workdir: Option<String>,
+    /// Run as this user of the image: a name or a uid
+    #[arg(long, short = 'u', value_name = "USER")]
+    pub user: Option<String>,
 }
 
 #[derive(Args)]
@@ -132,6 +141,9 @@ pub struct Run {
     /// Pass the terminal's input on (piped input always is)
     #[arg(short, long)]
     pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
     #[command(flatten)]
     pub shape: Shape,
     #[command(flatten)]
@@ -168,6 +180,15 @@ pub struct Exec {
     /// Join the words and give them to a shell
     #[arg(long)]
     pub shell: bool,
+    /// Pass our input on
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Start it, print its id, and leave it running
+    #[arg(long, conflicts_with = "interactive")]
+    pub detach: bool,
     #[command(flatten)]
     pub surroundings: Surroundings,
     /// The command and its arguments
@@ -181,6 +202,37 @@ pub struct Cp {
     pub src: String,
     /// Where it goes: ID:/path in a sandbox, a path here, or - for standard output
     pub dst: String,
+}
+
+#[derive(Args)]
+pub struct Attach {
+    /// The sandbox
+    pub id: String,
+    /// The command, as `ps` and `exec --detach` name it
+    pub exec_id: String,
+    /// Bytes of its output to pass over
+    #[arg(long, default_value_t = 0)]
+    pub offset: u64,
+    /// Only look
+    #[arg(long)]
+    pub no_stdin: bool,
+}
+
+#[derive(Args)]
+pub struct Ps {
+    /// The sandbox
+    pub id: String,
+    /// Those that have ended too
+    #[arg(long, short)]
+    pub all: bool,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+#[derive(Args)]
+pub struct Completion {
+    /// bash, zsh, fish, …
+    pub shell: clap_complete::Shell,
 }
 
 #[derive(Args)]

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod failure;
 mod output;
+mod terminal;
 
 use std::process::ExitCode;
 

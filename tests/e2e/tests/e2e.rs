@@ -14,4 +14,5 @@ mod e2e {
     mod programs;
     mod rootless;
     mod sdk;
+    mod terminals;
 }

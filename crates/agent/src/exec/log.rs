@@ -6,6 +6,8 @@ use super::{Ring, Source};
 use crate::connection::Conn;
 use crate::error::Outcome;
 
+/// How long one who holds a command may take nothing while others look on.
+const PATIENCE_NANOS: u64 = 2_000_000_000;
 /// Bytes of a note that something was lost.
 const NOTE: u64 = 8;
 
@@ -22,6 +24,10 @@ pub(crate) struct Log {
     starter: Option<Source>,
     /// The call whose input is the command's.
     pub writer: Option<Source>,
+    /// Since when nobody who holds the command has taken anything, though there was something.
+    stalled_since: Option<u64>,
+    /// The command does not wait for them.
+    released: bool,
 }
 
 /// A call that looks at a log.
@@ -46,7 +52,17 @@ enum Served {
 impl Log {
     pub(crate) fn new(id: String, limit: usize) -> Self {
         let ring = Ring::new(limit);
-        Self { id, ring, viewers: Vec::new(), end: None, kept: false, starter: None, writer: None }
+        Self {
+            id,
+            ring,
+            viewers: Vec::new(),
+            end: None,
+            kept: false,
+            starter: None,
+            writer: None,
+            stalled_since: None,
+            released: false,
+        }
     }
 
     /// The call that starts the command looks at it from the beginning: at all of it, with
@@ -74,15 +90,42 @@ impl Log {
         Some(((conn, call), stays))
     }
 
-    /// Whether more output is to be taken in: always, unless somebody holds the command and nobody
-    /// has kept up. So a slow viewer holds nobody, and the only one nobody but the command.
-    pub(crate) fn takes(&self) -> bool {
+    /// Whether more output is to be taken in: always, unless somebody holds the command and has not
+    /// kept up. One who holds it and takes nothing for long lets go while somebody else looks on.
+    pub(crate) fn takes(&mut self, now: u64) -> bool {
         let keeps_up = |v: &Viewer| !v.quiet && self.ring.is_near(v.pos);
-        !self.viewers.iter().any(|v| v.holds) || self.viewers.iter().any(keeps_up)
+        if !self.viewers.iter().any(|v| v.holds) {
+            return true;
+        }
+        if self.viewers.iter().any(|v| v.holds && keeps_up(v)) {
+            (self.stalled_since, self.released) = (None, false);
+            return true;
+        }
+        self.stalled_since.get_or_insert(now);
+        self.released && self.viewers.iter().any(keeps_up)
+    }
+
+    /// When whoever holds the command is to let go, unless he moves until then.
+    pub(crate) fn lets_go_at(&self) -> Option<u64> {
+        let others = self.viewers.iter().any(|v| !v.holds && !v.quiet);
+        self.stalled_since.filter(|_| others && !self.released).map(|at| at + PATIENCE_NANOS)
+    }
+
+    pub(crate) fn let_go(&mut self) {
+        self.released = true;
     }
 
     /// Sends to each viewer what it has credit and room for, and ends those that are through.
     pub(crate) fn serve(&mut self, conns: &mut std::collections::BTreeMap<u32, Conn>) {
+        let held = |viewers: &[Viewer]| viewers.iter().filter(|v| v.holds).map(|v| v.pos).sum();
+        let before: u64 = held(&self.viewers);
+        self.serve_each(conns);
+        if held(&self.viewers) > before {
+            self.stalled_since = None;
+        }
+    }
+
+    fn serve_each(&mut self, conns: &mut std::collections::BTreeMap<u32, Conn>) {
         let Self { ring, viewers, end, starter, .. } = self;
         // That it has started is told before all else.
         if starter.is_some() && end.is_none() {

@@ -177,7 +177,7 @@ impl Agent {
         let stream = exec.stream(channel);
         stream.queued = false;
         let Some(pipe) = &stream.pipe else { return };
-        if !cancelled && !log.takes() {
+        if !cancelled && !log.takes(sys::now()) {
             return;
         }
         scratch.clear();

@@ -32,19 +32,20 @@ impl Control {
     }
 
     /// Starts a command whose input and output are a conversation; the stream holds it to its own
-    /// pace. It goes on when the stream is dropped: whoever does not want that kills it.
+    /// pace. It goes on when the stream is dropped: whoever does not want that kills it. `false`: it
+    /// was started before, and does not read this `stdin`.
     pub async fn exec_session(
         &self,
         ctx: &Context,
         id: &str,
         input: ExecInput,
         stdin: Stdin,
-    ) -> Result<(ExecId, ExecStream), Fault> {
+    ) -> Result<(ExecId, ExecStream, bool), Fault> {
         let timeout = stream_timeout(&self.0.config.defaults, input.timeout)?;
         let opening = Opening { input, timeout, watch: true, stdin };
-        let Opened { exec_id, events } = recorded::open(&self.0, ctx, id, opening).await?;
+        let Opened { exec_id, events, fresh } = recorded::open(&self.0, ctx, id, opening).await?;
         let events = events.ok_or_else(|| Fault::internal("watching the command failed"))?;
-        Ok((exec_id, events))
+        Ok((exec_id, events, fresh))
     }
 
     /// The commands of a sandbox that have a record, newest first; also of one that is gone.

@@ -38,6 +38,8 @@ pub(super) struct Opened {
     pub exec_id: ExecId,
     /// Its output, where it is watched.
     pub events: Option<ExecStream>,
+    /// It was started now, and so reads what came with the request.
+    pub fresh: bool,
 }
 
 /// Starts a command, or finds the one that its id was used for.
@@ -48,7 +50,7 @@ pub(super) async fn open(
     opening: Opening,
 ) -> Result<Opened, Fault> {
     let words = argv(&opening.input)?;
-    let fingerprint = fingerprint(&opening.input, opening.timeout, &words);
+    let fingerprint = fingerprint(&opening.input, &words);
     if let Some(exec_id) = &opening.input.exec_id {
         // Also of a sandbox that is no more.
         let sandbox = inner.record(ctx, id).await?;
@@ -99,8 +101,9 @@ pub(super) async fn open(
     // A caller that goes away does not stop a start half way.
     let work = begin(Arc::clone(inner), link, order, opening.stdin, opening.watch);
     let started = inner.tracker.spawn(work).await;
-    let events = started.map_err(|e| Fault::internal("starting the command").caused_by(e))??;
-    Ok(Opened { exec_id, events })
+    let (events, fresh) =
+        started.map_err(|e| Fault::internal("starting the command").caused_by(e))??;
+    Ok(Opened { exec_id, events, fresh })
 }
 
 async fn begin(
@@ -109,7 +112,7 @@ async fn begin(
     order: ExecOrder,
     stdin: Stdin,
     look: bool,
-) -> Result<Option<ExecStream>, Fault> {
+) -> Result<(Option<ExecStream>, bool), Fault> {
     let (of, exec_id) = (order.sandbox_id.clone(), order.exec_id.clone());
     let what = "starting the command";
     let started = if look {
@@ -120,17 +123,17 @@ async fn begin(
     match started {
         Ok(events) => {
             watch(&inner, of, exec_id, true);
-            Ok(events)
+            Ok((events, true))
         }
         Err(fault) if fault.code == ErrorCode::Conflict => {
             // It was started before, and that answer was lost.
             watch(&inner, of.clone(), exec_id.clone(), true);
             if !look {
-                return Ok(None);
+                return Ok((None, false));
             }
             let order =
                 AttachOrder { sandbox_id: of, exec_id, offset: 0, follow: true, hold: true };
-            link.attach(order).await.map(Some)
+            link.attach(order).await.map(|events| (Some(events), false))
         }
         Err(fault) if is_open(fault.code) => {
             // Nobody knows whether it runs: it is looked for.
@@ -171,7 +174,7 @@ async fn resume(
     }
     let events =
         if look { Some(output(inner, sandbox, known, 0, true, true).await?) } else { None };
-    Ok(Opened { exec_id, events })
+    Ok(Opened { exec_id, events, fresh: false })
 }
 
 /// The output of a command from `offset` on: from the sandbox, or from the record.
@@ -255,8 +258,9 @@ pub(super) fn end_of(record: &ExecRecord) -> Result<ExecEvent, Fault> {
     }
 }
 
-/// Of all that makes a command what it is: the same id has to mean the same command.
-fn fingerprint(input: &ExecInput, timeout: Option<Duration>, argv: &[String]) -> String {
+/// Of all that makes a command what it is: the same id has to mean the same command. How its output
+/// is wanted is no part of it.
+fn fingerprint(input: &ExecInput, argv: &[String]) -> String {
     let mut hash = Sha256::new();
     let mut put = |part: &[u8]| {
         hash.update((part.len() as u64).to_le_bytes());
@@ -270,7 +274,7 @@ fn fingerprint(input: &ExecInput, timeout: Option<Duration>, argv: &[String]) ->
     }
     put(input.workdir.as_deref().unwrap_or_default().trim().as_bytes());
     put(input.user.as_deref().unwrap_or_default().as_bytes());
-    put(format!("{timeout:?} {}", input.tty.is_some()).as_bytes());
+    put(format!("{:?} {}", input.timeout, input.tty.is_some()).as_bytes());
     put(input.stdin.as_deref().unwrap_or_default());
     HEXLOWER.encode(&hash.finalize())
 }

@@ -11,6 +11,7 @@ mod extend;
 mod find;
 mod leaks;
 mod reach;
+mod recorded;
 mod repeat;
 mod spawn;
 mod sqlite;

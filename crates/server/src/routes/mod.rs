@@ -8,6 +8,8 @@ pub(crate) mod files;
 pub(crate) mod images;
 pub(crate) mod providers;
 pub(crate) mod sandboxes;
+pub(crate) mod session;
 mod stream;
 pub(crate) mod system;
+mod talk;
 pub(crate) mod workers;

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use protocol::worker::{
-    ByteStream, ExecEvent, ExecExit, ExecOrder, ExecStream, LeaseToken, OutputStream, SpawnOrder,
-    Stdin, WorkerLink,
+    ByteStream, ExecControl, ExecEvent, ExecExit, ExecOrder, ExecStream, LeaseToken, OutputStream,
+    SpawnOrder, Stdin, TtySize, WorkerLink,
 };
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::io::ReaderStream;
 use types::clock::{Clock, SystemClock};
 use types::{EndedReason, ExecId, Fault, SandboxId, SandboxSize, Timestamp, WorkerId};
@@ -21,11 +22,15 @@ use super::run_dir::{self, INSTALLATION, RunDir};
 use super::{DataDir, Signals, default_only};
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::terminal::{self, Raw};
 
 /// A sandbox without a deadline of its own ends with this process; the agent wants a number.
 const NO_END: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Destroying takes less than a millisecond; what takes longer is swept by the next run.
 const DESTROY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Columns and rows where nobody says.
+const USUAL: (u16, u16) = (80, 24);
 
 /// What to run and in what.
 pub struct OneShot {
@@ -37,6 +42,9 @@ pub struct OneShot {
     pub timeout: Option<Duration>,
     /// Pass our stdin on.
     pub input: bool,
+    pub user: Option<String>,
+    /// A terminal, shown on ours.
+    pub tty: bool,
 }
 
 /// How it went.
@@ -126,12 +134,45 @@ async fn spawn_and_exec(
         env: what.env,
         workdir: what.workdir,
         timeout: what.timeout,
-        user: None,
-        tty: None,
+        user: what.user,
+        tty: what.tty.then(|| terminal::size().unwrap_or(USUAL)).map(tty_size),
         detach: false,
     };
+    let (sandbox_id, exec_id) = (order.sandbox_id.clone(), order.exec_id.clone());
     let input = if what.input { Stdin::Stream(stdin()) } else { Stdin::Empty };
-    relay(worker.exec(order, input).await?).await
+    let events = worker.exec(order, input).await?;
+    if !what.tty {
+        return relay(events).await;
+    }
+    let raw = match what.input.then(Raw::enter).transpose() {
+        Ok(raw) => raw.flatten(),
+        Err(e) => return Err(Failure::because("cannot use the terminal", &e)),
+    };
+    let ended = tokio::select! {
+        ended = relay(events) => ended,
+        failed = follow_size(worker, sandbox_id, exec_id) => Err(failed),
+    };
+    drop(raw);
+    ended
+}
+
+/// Passes each new size of our terminal on.
+async fn follow_size(worker: &Worker, id: SandboxId, exec_id: ExecId) -> Failure {
+    let mut resized = match signal(SignalKind::window_change()) {
+        Ok(resized) => resized,
+        Err(e) => return Failure::because("cannot watch the terminal", &e),
+    };
+    while resized.recv().await.is_some() {
+        let Some(size) = terminal::size() else { continue };
+        let control = ExecControl::Resize(tty_size(size));
+        // One that has ended needs no size.
+        let _ = worker.exec_control(id.clone(), exec_id.clone(), control).await;
+    }
+    std::future::pending().await
+}
+
+fn tty_size((cols, rows): (u16, u16)) -> TtySize {
+    TtySize { cols, rows }
 }
 
 /// Hands output on as it comes; a reader that is slow slows the command down.

@@ -1,14 +1,30 @@
 //! `exec`: its output as it comes, its exit code as ours.
 
+use std::collections::BTreeMap;
+
+use client::Topic;
 use client::api::ExecRequest;
 use types::duration;
 
-use super::client;
+use super::session::{self, Manner};
+use super::{client, term};
 use crate::cli::{Exec, Global};
 use crate::failure::Failure;
-use crate::output;
+use crate::{output, terminal};
 
 pub async fn run(global: &Global, args: Exec) -> Result<u8, Failure> {
+    if args.detach {
+        let started = client(global)?.exec_detached(&args.id, &request(&args)).await?;
+        output::line(&started.exec_id)?;
+        return Ok(0);
+    }
+    if args.interactive || args.tty {
+        let request = Box::new(request(&args));
+        let (speaker, listener) =
+            client(global)?.talk(&args.id, &Topic::Start(request), args.tty).await?;
+        let manner = Manner { tty: args.tty, input: args.interactive, may_leave: false };
+        return session::run(speaker, listener, manner).await;
+    }
     let mut lines = client(global)?.exec_stream(&args.id, &request(&args)).await?;
     // The server's own words on stderr end without a line break.
     let mut mid_line = false;
@@ -47,13 +63,20 @@ fn request(args: &Exec) -> ExecRequest {
         let mut words = args.command.iter().cloned();
         (words.next().unwrap_or_default(), words.collect())
     };
+    let term = args.tty.then(term).flatten();
+    let env: BTreeMap<_, _> = term.into_iter().chain(around.env.iter().cloned()).collect();
+    let size = args.tty.then(terminal::size).flatten();
     ExecRequest {
         command: Some(command),
         args: (!arguments.is_empty()).then_some(arguments),
         mode: Some(if args.shell { "shell" } else { "argv" }.to_owned()),
-        env: (!around.env.is_empty()).then(|| around.env.iter().cloned().collect()),
+        env: (!env.is_empty()).then_some(env),
         workdir: around.workdir.clone(),
         timeout: around.timeout.map(duration::format),
+        user: around.user.clone(),
+        tty: args.tty.then_some(true),
+        cols: size.map(|(cols, _)| cols),
+        rows: size.map(|(_, rows)| rows),
         ..ExecRequest::default()
     }
 }

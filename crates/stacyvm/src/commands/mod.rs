@@ -1,5 +1,7 @@
 //! One file for each command: reads its arguments, does the work through the floors below, prints.
 
+mod attach;
+mod completion;
 mod config;
 mod cp;
 mod doctor;
@@ -8,8 +10,10 @@ mod image;
 mod kill;
 mod list;
 mod logs;
+mod ps;
 mod run;
 mod serve;
+mod session;
 mod spawn;
 mod version;
 
@@ -29,6 +33,9 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Serve(args) => return serve::run(&global, args),
         Command::Run(args) => return run::run(&global, args),
         Command::Exec(args) => return remote(exec::run(&global, args)),
+        Command::Attach(args) => return remote(attach::run(&global, args)),
+        Command::Ps(args) => remote(ps::run(&global, args)),
+        Command::Completion(args) => completion::run(&args),
         Command::Spawn(args) => remote(spawn::run(&global, args)),
         Command::List(format) => remote(list::run(&global, format)),
         Command::Kill(args) => remote(kill::run(&global, args)),
@@ -57,6 +64,17 @@ fn client(global: &Global) -> Result<Client, Failure> {
     let mut options = client::Options::new(&global.server);
     options.api_key = global.api_key.clone();
     Ok(Client::new(options)?)
+}
+
+/// Whether a command in that state may still read.
+fn may_read(state: &str) -> bool {
+    matches!(state, "running" | "starting")
+}
+
+/// The kind of terminal that programs should take ours for.
+fn term() -> Option<(String, String)> {
+    let env = Environment::of_process();
+    Some(("TERM".to_owned(), env.get("TERM")?.to_owned()))
 }
 
 /// Where the configuration of this call is to be found.

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use types::SandboxSize;
 
 use super::exec::{exit_code, explain};
-use super::load_options;
+use super::{load_options, term};
 use crate::assemble::{self, Ended, OneShot};
 use crate::cli::{Global, Run};
 use crate::config::{self, Config, Loaded, LogFormat};
@@ -31,6 +31,7 @@ pub fn run(global: &Global, args: Run) -> Result<u8, Failure> {
 
 fn what(config: &Config, args: Run) -> OneShot {
     let (defaults, around) = (&config.defaults, args.surroundings);
+    let term = args.tty.then(term).flatten();
     let usual = defaults.default_exec_timeout;
     OneShot {
         image: args.shape.image.unwrap_or_else(|| defaults.image.clone()),
@@ -40,10 +41,12 @@ fn what(config: &Config, args: Run) -> OneShot {
             disk_size_mb: args.shape.disk.unwrap_or(defaults.disk_size_mb),
         },
         argv: args.command,
-        env: around.env.into_iter().collect(),
+        env: term.into_iter().chain(around.env).collect(),
         workdir: around.workdir,
         timeout: around.timeout.or((!usual.is_zero()).then_some(usual)),
         input: args.interactive || !std::io::stdin().is_terminal(),
+        user: around.user,
+        tty: args.tty,
     }
 }
 
