@@ -207,8 +207,8 @@ async fn a_distribution_is_pulled_honoured_shared_and_removed() {
         ("done", Some(images[0].digest.clone()))
     );
     assert_eq!(server.client.tag_image(&name, "mine:1").await.unwrap().names.len(), 2);
-    assert_eq!(server.client.image("mine").await.unwrap().digest, images[0].digest);
-    server.client.delete_image("mine").await.unwrap();
+    assert_eq!(server.client.image("mine:1").await.unwrap().digest, images[0].digest);
+    server.client.delete_image("mine:1").await.unwrap();
     // In use, it stays.
     let all = PruneImagesRequest { all: Some(true), ..PruneImagesRequest::default() };
     assert!(server.client.prune_images(&all).await.unwrap().removed.is_empty());
