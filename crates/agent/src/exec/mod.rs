@@ -139,6 +139,12 @@ pub(crate) struct Exit {
 }
 
 impl Exec {
+    /// Whether its reaper has not told yet that it is there. Its first words may be quicker: they
+    /// wait, so that the news of its start comes before them.
+    pub(crate) fn is_unannounced(&self) -> bool {
+        self.main.is_none() && self.tells.is_some()
+    }
+
     pub(crate) fn stream(&mut self, channel: Channel) -> &mut Stream {
         match channel {
             Channel::Err => &mut self.err,

@@ -182,6 +182,7 @@ impl Agent {
             } else if number > 0 {
                 exec.main = Some(number);
                 self.tell_started(key);
+                self.queue_pumps(key);
             } else {
                 exec.failed = Some(no_resources());
                 self.on_exit(key, 0);

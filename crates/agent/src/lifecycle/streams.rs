@@ -34,6 +34,12 @@ impl Agent {
 
     /// Reads once from an output, if its call has credit and its connection room.
     pub(crate) fn pump(&mut self, key: u64, channel: Channel) {
+        if let Some(exec) = self.execs.get_mut(&key)
+            && exec.is_unannounced()
+        {
+            exec.stream(channel).queued = false;
+            return;
+        }
         if self.logs.contains_key(&key) {
             return self.pump_log(key, channel);
         }

@@ -51,8 +51,13 @@ fn typed_keys_act_as_on_any_terminal() {
     let mut other = agent.connect();
     let size = TtySize { cols: 7, rows: 9 };
     other.call(&Request::Resize { exec_id: spec.exec_id.clone(), size }).done();
-    other.call(&Request::Signal { exec_id: spec.exec_id, signal: "INT".into() }).done();
     until(&mut client, &mut seen, "9 7");
+    // Only now: what tells the size is in the foreground too.
+    other.call(&Request::Signal { exec_id: spec.exec_id, signal: "INT".into() }).done();
+    while seen.out().matches("interrupted").count() < 2 {
+        let got = client.next();
+        client.take(&mut seen, got);
+    }
     client.data(call, b"end\n");
     until(&mut client, &mut seen, "got end");
     client.eof(call);

@@ -213,8 +213,12 @@ async fn a_distribution_is_pulled_honoured_shared_and_removed() {
     let all = PruneImagesRequest { all: Some(true), ..PruneImagesRequest::default() };
     assert!(server.client.prune_images(&all).await.unwrap().removed.is_empty());
     assert_eq!(server.client.delete_image(&name).await.unwrap_err().code(), Some("CONFLICT"));
-    let away = server.client.pull_image("169.254.169.254/latest:1").await.unwrap().next().await;
-    assert_eq!(away.unwrap().unwrap().code.as_deref(), Some("FORBIDDEN"));
+    let mut away = server.client.pull_image("169.254.169.254/latest:1").await.unwrap();
+    let mut last = None;
+    while let Some(line) = away.next().await.unwrap() {
+        last = line.code;
+    }
+    assert_eq!(last.as_deref(), Some("FORBIDDEN"));
     server.destroy(&id).await;
     server.destroy(&fresh).await;
     wait_for("the image to be free", SOON, async || {
