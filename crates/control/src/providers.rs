@@ -12,7 +12,7 @@ use crate::fault::{chain, shown, store_fault, within};
 
 /// A fresh probe asks each backend.
 const PROBE_DEADLINE: Duration = Duration::from_secs(10);
-/// `/ready` answers within two seconds (contract 1.21).
+/// `/ready` answers within two seconds.
 const READY_DEADLINE: Duration = Duration::from_millis(1500);
 
 /// Whether requests can be served.

@@ -87,7 +87,7 @@ pub trait Provider: Send + Sync {
     /// The name in requests and records.
     fn name(&self) -> &'static str;
 
-    /// Contract 8.2, and what is enforced (decisions 15): `memory_limit`, `cpu_limit`,
+    /// What is enforced: `memory_limit`, `cpu_limit`,
     /// `pids_limit`, `disk_limit`, `uid_range`.
     fn capabilities(&self) -> Vec<String>;
 

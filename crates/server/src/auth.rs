@@ -1,4 +1,4 @@
-//! Who is asking, by key (contract 2.2 to 2.4).
+//! Who is asking, by key.
 
 use http::HeaderMap;
 use types::{ErrorCode, Fault, TenantId};

@@ -1,4 +1,4 @@
-//! Cross-origin rules (contract 0.9, without BUG-8: they come before the keys).
+//! Cross-origin rules (BUG-8: they come before the keys).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,

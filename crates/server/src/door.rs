@@ -1,5 +1,5 @@
 //! The way of every request: id, cross-origin rules, guards, keys, routes. In this order, since it
-//! decides which refusal wins (contract 0.8, decisions 2 and 5).
+//! decides which refusal wins.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

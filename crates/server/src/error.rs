@@ -40,7 +40,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// The status of a code (contract 0.6, decisions 3).
+/// The status of a code.
 pub(crate) fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest => StatusCode::BAD_REQUEST,

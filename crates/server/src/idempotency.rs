@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: what makes a repeated request find its first answer (decisions 6).
+//! `Idempotency-Key`: what makes a repeated request find its first answer.
 //!
 //! Only digests go on from here. A key is its caller's own: the same word of another role, tenant or
 //! user is another key.

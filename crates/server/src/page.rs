@@ -1,4 +1,4 @@
-//! Pages of lists: `?limit=&cursor=`, and `X-Next-Cursor` where there is more (decisions 12).
+//! Pages of lists: `?limit=&cursor=`, and `X-Next-Cursor` where there is more.
 
 use axum::response::Response;
 use data_encoding::BASE64URL_NOPAD;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 /// From a request's first byte, or the opening of a connection, to the end of its head.
 const HEAD: Duration = Duration::from_secs(30);
-/// An idle connection is kept as long as clients' pools keep theirs (decisions 12).
+/// An idle connection is kept as long as clients' pools keep theirs.
 const IDLE: Duration = Duration::from_secs(300);
 /// A client that takes nothing may be paused by its user; but not for ever, since unanswered
 /// bytes hold a place.

@@ -19,7 +19,7 @@ use crate::{ServerConfig, connection};
 const MAX_CONNECTIONS: usize = 8192;
 /// What is short gets so long to finish; then it is answered 503.
 const FINISH: Duration = Duration::from_secs(9);
-/// For those answers to be written: together ten seconds (contract 0.1).
+/// For those answers to be written: together ten seconds.
 const WRITE: Duration = Duration::from_secs(1);
 /// Accept fails when descriptors run out; trying at once again would only burn the processor.
 const BREATHE: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! Who may ask while no key is configured (decisions 2).
+//! Who may ask while no key is configured.
 //!
 //! Any web page that the user visits can send requests to a loopback port. Without a key, two
 //! things tell such a page from the user: its Origin, and, when its name was rebound to our

@@ -19,7 +19,7 @@ use crate::routes::{
 const BASE: &str = "/api/v1";
 
 /// How a path ends: the root of a collection or resource may have a slash behind it, an action
-/// may not (contract 0.1).
+/// may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Root,

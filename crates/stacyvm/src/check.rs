@@ -1,4 +1,4 @@
-//! One line of `doctor` and of `config lint` (contract 6.3).
+//! One line of `doctor` and of `config lint`.
 
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// A public error code (contract 0.6 and decisions 3). The HTTP status of each is chosen in
+/// A public error code. The HTTP status of each is chosen in
 /// `server`, nowhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

@@ -1,4 +1,4 @@
-//! Durations as text, in the grammar of contract 0.3.
+//! Durations as text, and back.
 
 use std::time::Duration;
 

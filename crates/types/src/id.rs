@@ -61,7 +61,7 @@ text_id!(
     check_exec
 );
 text_id!(
-    /// The owner of a sandbox (contract 1.3): at most 128 bytes, no slash, space or control
+    /// The owner of a sandbox: at most 128 bytes, no slash, space or control
     /// character. Trim before parsing.
     OwnerId,
     check_owner

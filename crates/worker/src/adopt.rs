@@ -68,7 +68,7 @@ pub(crate) fn scan(folders: &Path) -> Result<Vec<Found>, Fault> {
     Ok(found)
 }
 
-/// Deals with sandboxes of another installation (decisions 9): refuses while one lives, else clears
+/// Deals with sandboxes of another installation: refuses while one lives, else clears
 /// them away, and returns ours.
 pub(crate) async fn without_foreign(
     found: Vec<Found>,

@@ -15,7 +15,7 @@ pub struct WorkerConfig {
     pub id: WorkerId,
     /// `<data_dir>/workers/<id>`, or the instance folder of a one-shot run. Made if missing.
     pub dir: PathBuf,
-    /// Sandboxes that carry another one are never touched while they live (decisions 9).
+    /// Sandboxes that carry another one are never touched while they live.
     pub installation_id: String,
     pub hostname: String,
     pub heartbeat_interval: Duration,

@@ -86,7 +86,7 @@ impl Worker {
     }
 
     /// From now on dropping the stream of a command does not cancel it: the server goes, the
-    /// command runs to its own deadline (decisions 8). Call it before streams are told to end.
+    /// command runs to its own deadline. Call it before streams are told to end.
     pub fn keep_commands(&self) {
         for sandbox in self.core.sandboxes.all() {
             if let Some(made) = sandbox.made() {

@@ -1,4 +1,4 @@
-//! What the two modes of an exec make of a command and its args (contract 1.7).
+//! What the two modes of an exec make of a command and its args.
 
 use std::collections::BTreeMap;
 

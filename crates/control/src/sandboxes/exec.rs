@@ -105,7 +105,7 @@ impl Control {
     }
 }
 
-/// Decisions 7: without a word, the default; without that, the maximum.
+/// Without a word, the default; without that, the maximum.
 fn captured_timeout(
     defaults: &Defaults,
     asked: Option<Duration>,
@@ -114,7 +114,7 @@ fn captured_timeout(
     Ok(found.or(set(defaults.max_exec_timeout)))
 }
 
-/// Decisions 7: without a word, the default; without that, it ends with its sandbox.
+/// Without a word, the default; without that, it ends with its sandbox.
 pub(super) fn stream_timeout(
     defaults: &Defaults,
     asked: Option<Duration>,

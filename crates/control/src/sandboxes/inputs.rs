@@ -31,7 +31,7 @@ pub struct RepeatKey {
     pub request: String,
 }
 
-/// How a command is read (contract 1.7).
+/// How a command is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ExecMode {
     /// The command is a text for `sh -c`; args are literal words after it.

@@ -57,7 +57,7 @@ pub struct SandboxFact {
     pub expires_at: Timestamp,
 }
 
-/// A command to run. How its end is reported: decisions 8.
+/// A command to run.
 #[derive(Debug, Clone)]
 pub struct ExecOrder {
     pub sandbox_id: SandboxId,

@@ -1,4 +1,4 @@
-//! JSON in and out, as contract 0.2 has it.
+//! JSON in and out, as clients know it.
 
 mod escape;
 mod reader;

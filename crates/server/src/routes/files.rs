@@ -1,4 +1,4 @@
-//! `/sandboxes/{id}/files` (contract 1.11).
+//! `/sandboxes/{id}/files`.
 
 use axum::body::Body;
 use axum::extract::State;

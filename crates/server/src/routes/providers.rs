@@ -1,4 +1,4 @@
-//! `/providers` (contract 1.13).
+//! `/providers`.
 
 use std::collections::BTreeMap;
 

@@ -203,7 +203,7 @@ fn amount(name: &str, number: Option<i64>) -> Result<Option<u32>, Fault> {
     Ok((number > 0).then_some(number))
 }
 
-/// A ttl; empty means the default, a sandbox without life is a mistake (decisions 33).
+/// A ttl; empty means the default, a sandbox without life is a mistake.
 fn lifetime(text: Option<&str>) -> Result<Option<Duration>, Fault> {
     let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
     match span("ttl", text)? {

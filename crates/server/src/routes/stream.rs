@@ -1,4 +1,4 @@
-//! A command's output as NDJSON (contract 1.8, decisions 8).
+//! A command's output as NDJSON.
 //!
 //! Nothing is gathered beyond one chunk: the client's pace is the command's pace. Dropping the
 //! body drops the control side's stream, which cancels the command.

@@ -14,7 +14,7 @@ use super::providers::health as provider;
 use crate::app::App;
 use crate::extract::{answer, ok};
 
-/// A probe that hangs is worse than one that says no (contract 1.21).
+/// A probe that hangs is worse than one that says no.
 const READY_BUDGET: Duration = Duration::from_secs(2);
 
 pub(crate) async fn health(State(app): State<App>) -> Response {

@@ -1,4 +1,4 @@
-//! `/workers` (contract 1.16).
+//! `/workers`.
 
 use axum::extract::State;
 use axum::response::Response;

@@ -1,4 +1,4 @@
-//! Who may be let near a server that asks for no key (decisions 2).
+//! Who may be let near a server that asks for no key.
 
 use std::net::IpAddr;
 

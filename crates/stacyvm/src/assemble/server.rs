@@ -21,7 +21,7 @@ use super::{DataDir, Signals, address, guard, hostname, providers};
 use crate::config::{Config, Loaded, absent_providers};
 use crate::failure::{Failure, chain};
 
-/// The worker that is part of a single-host control plane (decisions 25).
+/// The worker that is part of a single-host control plane.
 const LOCAL: &str = "local";
 /// What is under way may take so long to be recorded when the process stops.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Advice on a configuration that can be used (contract 5.4). Checks of parts that are not built
+//! Advice on a configuration that can be used. Checks of parts that are not built
 //! are left out; keys that ask for such a part fail.
 
 use std::path::Path;

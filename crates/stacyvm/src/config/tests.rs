@@ -34,7 +34,7 @@ fn problems(text: &str) -> String {
     }
 }
 
-/// Contract 5.2, key by key, at the contract's own defaults.
+/// Key by key, at the defaults that existing configurations rely on.
 const CONTRACT: &str = r#"
 server: {host: "0.0.0.0", port: 7423, preview_domain: localhost, cors_allowed_origins: ["*"]}
 worker:

@@ -1,5 +1,5 @@
 //! Keys whose feature is not built yet: known, accepted at their default, refused at any value
-//! that would change what the user gets (decisions 1).
+//! that would change what the user gets.
 
 use super::load::slots;
 use super::{Config, DatabaseDriver, Loaded, SpawnOverflow};

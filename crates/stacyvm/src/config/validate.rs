@@ -1,4 +1,4 @@
-//! What makes a configuration unusable (contract 5.3).
+//! What makes a configuration unusable.
 
 use std::io::Read;
 use std::net::IpAddr;

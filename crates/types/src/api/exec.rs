@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// `POST …/exec` (contract 1.7).
+/// `POST …/exec`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExecRequest {
@@ -134,7 +134,7 @@ pub struct ExecResult {
     pub encoding: Option<String>,
 }
 
-/// One line of a stream (contract 1.8, decisions 8 and 12). The last has `stream: "exit"`.
+/// One line of a stream. The last has `stream: "exit"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamLine {
     pub stream: String,

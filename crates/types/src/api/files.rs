@@ -1,4 +1,4 @@
-//! Bodies of `/sandboxes/{id}/files` (contract 1.11).
+//! Bodies of `/sandboxes/{id}/files`.
 
 use serde::{Deserialize, Serialize};
 

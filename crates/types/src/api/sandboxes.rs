@@ -37,7 +37,7 @@ pub struct SpawnRequest {
     pub metadata: Option<BTreeMap<String, String>>,
 }
 
-/// A sandbox (contract 1.2).
+/// A sandbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sandbox {
     pub id: String,

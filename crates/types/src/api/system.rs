@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// An item of `GET /providers` (contract 1.13).
+/// An item of `GET /providers`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProviderHealth {
     pub name: String,
@@ -28,7 +28,7 @@ pub struct ProviderDetail {
     pub config: std::collections::BTreeMap<String, String>,
 }
 
-/// A worker (contract 1.16). Times are whole seconds.
+/// A worker. Times are whole seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
     pub id: String,

@@ -1,4 +1,4 @@
-//! Who may change a sandbox (decisions 21, 22).
+//! Who may change a sandbox.
 
 use protocol::worker::LeaseToken;
 use types::{ErrorCode, Fault, SandboxId};

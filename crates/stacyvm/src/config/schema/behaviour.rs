@@ -43,7 +43,7 @@ choice! {
 section! {
     /// `exec.*`
     Exec {
-        /// Of each captured stream (decisions 12).
+        /// Of each captured stream.
         max_output_bytes: usize = 16 * 1024 * 1024,
     }
 }

@@ -1,4 +1,4 @@
-//! Every key there is, with its type and default (contract 5.2, and ours beside them).
+//! Every key there is, with its type and default.
 
 mod auth;
 mod behaviour;

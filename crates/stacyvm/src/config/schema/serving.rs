@@ -7,7 +7,7 @@ use crate::config::section::{choice, section};
 section! {
     /// `server.*`
     Server {
-        /// Empty until resolved: loopback without keys, else every address (decisions 2).
+        /// Empty until resolved: loopback without keys, else every address.
         host: String,
         port: u16 = 7423,
         preview_domain: String = "localhost".to_owned(),

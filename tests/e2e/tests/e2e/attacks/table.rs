@@ -24,7 +24,7 @@ const NO_KEXEC: Control = Nowhere("this kernel cannot start another");
 const NOT_BUILT: Control = Nowhere("not in this kernel");
 const REAL: Control = Nowhere("it would be real");
 
-/// Single system calls and more namespaces (decisions 13).
+/// Single system calls and more namespaces.
 pub const CALLS: &[Row] = &[
     row("init_module", PERM, NO_MODULES),
     row("finit_module", PERM, NO_MODULES),
