@@ -157,9 +157,20 @@ impl Target<'_> {
 
     /// It answers to everything: the agent is well.
     pub async fn is_well(&self) {
-        assert_eq!(self.shell("echo here").await, "here\n");
-        let seen = self.client().list_files(&self.id, "/").await.unwrap();
-        assert!(seen.iter().any(|f| f.path == "/proc"));
+        self.answers().await.unwrap_or_else(|e| panic!("{e}\n{}", self.log()));
+    }
+
+    /// Whether it answers to everything, and if not, with what.
+    pub async fn answers(&self) -> Result<(), String> {
+        let said = self.exec(&["sh", "-c", "echo here"], "10s").await;
+        if !said.as_ref().is_ok_and(|done| done.exit_code == 0 && done.stdout == "here\n") {
+            return Err(format!("{said:?}"));
+        }
+        let seen = self.client().list_files(&self.id, "/").await;
+        if !seen.as_ref().is_ok_and(|seen| seen.iter().any(|f| f.path == "/proc")) {
+            return Err(format!("{seen:?}"));
+        }
+        Ok(())
     }
 
     /// Not the host: asked before anything that would be real there.
