@@ -23,6 +23,11 @@ impl Client {
         self.json(self.call(Method::GET, &format!("/workers/{}", segment(id)))).await
     }
 
+    /// The warm pools, if there are any.
+    pub async fn pool_status(&self) -> Result<api::PoolStatus, Error> {
+        self.json(self.call(Method::GET, "/pool/status")).await
+    }
+
     pub async fn health(&self) -> Result<api::Health, Error> {
         self.json(self.call(Method::GET, "/health")).await
     }

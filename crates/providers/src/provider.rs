@@ -100,6 +100,10 @@ pub trait Provider: Send + Sync {
     /// Resolves an image and has it ready. `ImageNotFound` names the ways out.
     fn prepare(&self, image: &str) -> BoxFuture<'_, Result<PreparedImage, Fault>>;
 
+    /// As `prepare`, of an image that was prepared before: `None` says that it has to be looked for,
+    /// or fetched, first. Cheap.
+    fn prepared<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Option<PreparedImage>>;
+
     /// Makes a sandbox whose agent listens when this returns. On failure nothing is left.
     fn create(&self, spec: CreateSpec) -> BoxFuture<'_, Result<Runtime, Fault>>;
 

@@ -26,6 +26,9 @@ pub const ALL: &[&str] = &[
     "spawn.running",
     "control.spawned",
     "control.answered",
+    // One is taken from the warm pool.
+    "pool.journaled",
+    "pool.taken",
     // A command runs, a file is written.
     "exec.ordered",
     "exec.started",

@@ -182,6 +182,10 @@ async fn adopt(core: &Arc<Core>, found: Found) {
     if intent.boot_id != core.boot_id {
         return core.end_left_over(&sandbox, EndedReason::HostRebooted).await;
     }
+    if intent.warm {
+        // Nobody was told of it, and what is wanted may have changed: the pool fills itself anew.
+        return drop(core.end(&sandbox, EndedReason::Expired, None).await);
+    }
     match journal.last {
         Last::Intent => core.end_left_over(&sandbox, EndedReason::SpawnFailed).await,
         Last::Destroying(reason) => core.end_left_over(&sandbox, reason).await,

@@ -9,6 +9,8 @@ use protocol::worker::{BoxFuture, ControlLink, Heartbeat, SandboxEnded};
 use providers::Provider;
 use types::{ErrorCode, Fault, WorkerId};
 
+use crate::pool::WarmConfig;
+
 /// How one worker is set up. [`WorkerConfig::new`] fills in what rarely differs.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -27,6 +29,8 @@ pub struct WorkerConfig {
     pub guest_idle: Duration,
     /// Folders of ended sandboxes that are kept for new ones.
     pub spare_folders: usize,
+    /// Sandboxes that are made before anybody asks.
+    pub warm: WarmConfig,
     /// Sandboxes end with this process (`stacyvm run`).
     pub tied: bool,
     /// The host's boot id; `None`: the kernel's.
@@ -45,6 +49,7 @@ impl WorkerConfig {
             expiry_grace: Duration::from_secs(2),
             guest_idle: Duration::from_secs(30),
             spare_folders: 64,
+            warm: WarmConfig::default(),
             tied: false,
             boot_id: None,
         }

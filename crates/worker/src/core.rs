@@ -14,6 +14,7 @@ use types::{Fault, SandboxId};
 use crate::config::{Providers, WorkerConfig};
 use crate::folder::Spares;
 use crate::outbox::Outbox;
+use crate::pool::Pool;
 use crate::probes::Probes;
 use crate::supervisor::{Sandbox, Sandboxes};
 use crate::ttl::Ttl;
@@ -26,6 +27,7 @@ pub(crate) struct Core {
     pub clock: SharedClock,
     pub sandboxes: Sandboxes,
     pub spares: Spares,
+    pub pool: Pool,
     pub ttl: Ttl,
     pub outbox: Outbox,
     pub probes: Probes,

@@ -139,6 +139,7 @@ impl Core {
 
     async fn found(&self, id: &SandboxId) -> Result<Arc<Sandbox>, Fault> {
         self.adopted().await?;
+        self.pool.serving(self.clock.boot());
         self.sandbox(id)
     }
 }

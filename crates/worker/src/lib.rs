@@ -18,6 +18,7 @@ mod journal;
 mod link;
 mod lock;
 mod outbox;
+mod pool;
 mod probes;
 mod stats;
 mod supervisor;
@@ -25,4 +26,5 @@ mod ttl;
 mod worker;
 
 pub use config::{NoControl, Providers, WorkerConfig};
+pub use pool::{WarmConfig, WarmPool};
 pub use worker::Worker;

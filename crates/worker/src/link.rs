@@ -5,7 +5,7 @@ use std::time::Duration;
 use protocol::worker::{
     AttachOrder, BoxFuture, ByteStream, ExecControl, ExecExit, ExecOrder, ExecStream, FileOp,
     FileReply, ImageOp, ImageReply, LeaseToken, ProviderReport, SandboxFact, SpawnOrder, Spawned,
-    StatsReport, Stdin, WorkerLink,
+    StatsReport, Stdin, WarmOrder, WarmPoolReport, WorkerLink,
 };
 use types::{EndedReason, ExecId, Fault, SandboxId, Timestamp};
 
@@ -14,6 +14,18 @@ use crate::worker::Worker;
 impl WorkerLink for Worker {
     fn spawn(&self, order: SpawnOrder) -> BoxFuture<'_, Result<Spawned, Fault>> {
         Box::pin(self.core.spawn(order))
+    }
+
+    fn take_warm(&self, order: WarmOrder) -> BoxFuture<'_, Result<Option<SandboxId>, Fault>> {
+        Box::pin(self.core.take_warm(order))
+    }
+
+    fn return_warm(&self, id: SandboxId) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move { self.core.return_warm(&id).await })
+    }
+
+    fn warm_pools(&self) -> BoxFuture<'_, Result<Vec<WarmPoolReport>, Fault>> {
+        Box::pin(std::future::ready(Ok(self.core.warm_pools())))
     }
 
     fn destroy(
@@ -29,7 +41,7 @@ impl WorkerLink for Worker {
     fn status(&self, id: SandboxId) -> BoxFuture<'_, Result<Option<SandboxFact>, Fault>> {
         Box::pin(async move {
             self.core.adopted().await?;
-            let living = self.core.sandboxes.get(&id).map(|s| s.fact());
+            let living = self.core.sandboxes.get(&id).filter(|s| !s.waits()).map(|s| s.fact());
             Ok(living.or_else(|| self.core.outbox.gone(&id)))
         })
     }
@@ -39,7 +51,9 @@ impl WorkerLink for Worker {
             self.core.adopted().await?;
             // Read first: what goes meanwhile is in one of the two.
             let living = self.core.sandboxes.all();
-            let mut facts: Vec<SandboxFact> = living.iter().map(|s| s.fact()).collect();
+            let now = self.core.clock.boot();
+            let told = living.iter().filter(|s| !s.waits() && !s.is_lent(now));
+            let mut facts: Vec<SandboxFact> = told.map(|s| s.fact()).collect();
             let gone = self.core.outbox.all_gone();
             // How one ended is told until control has taken it, or control would not know why.
             facts.extend(gone.into_iter().filter(|g| {

@@ -18,6 +18,7 @@ use crate::folder::Spares;
 use crate::heartbeat;
 use crate::lock::{self, DirLock};
 use crate::outbox::{self, Outbox};
+use crate::pool::{self, Pool};
 use crate::probes::Probes;
 use crate::supervisor::Sandboxes;
 use crate::ttl::{self, Ttl};
@@ -63,6 +64,7 @@ impl Worker {
             opened.await.map_err(|e| Fault::internal("starting the worker").caused_by(e))??;
         let found =
             adopt::without_foreign(found, &providers, &config.installation_id, &boot_id).await?;
+        let pool = Pool::new(config.warm.clone());
         let core = Arc::new(Core {
             config,
             boot_id,
@@ -71,6 +73,7 @@ impl Worker {
             clock,
             sandboxes: Sandboxes::new(),
             spares,
+            pool,
             ttl: Ttl::default(),
             outbox: Outbox::default(),
             probes: Probes::default(),
@@ -82,6 +85,9 @@ impl Worker {
         core.tasks.spawn(ttl::run(Arc::clone(&core)));
         core.tasks.spawn(outbox::run(Arc::clone(&core)));
         core.tasks.spawn(heartbeat::run(Arc::clone(&core)));
+        for n in 0..core.config.warm.pools.len() {
+            core.tasks.spawn(pool::run(Arc::clone(&core), n));
+        }
         Ok(Arc::new(Self { core, _lock: lock }))
     }
 
@@ -95,9 +101,12 @@ impl Worker {
         }
     }
 
-    /// Stops; sandboxes and the commands in them live on. Call it before dropping streams of
+    /// Stops; sandboxes and the commands in them live on, those that wait in the warm pool end. Call it before dropping streams of
     /// running commands, which cancels them: afterwards it does not.
     pub async fn shutdown(&self) {
+        if tokio::time::timeout(SHUTDOWN_DEADLINE, self.core.empty_pool()).await.is_err() {
+            tracing::warn!("the warm pool is not empty: the next start ends what is in it");
+        }
         self.core.stop.cancel();
         for sandbox in self.core.sandboxes.all() {
             if let Some(made) = sandbox.made() {

@@ -6,12 +6,14 @@
 //!        v                            v                    v
 //!      refused                  SpawnFailed            Unanswered: destroyed
 //! ```
+//!
+//! One that waits in a warm pool takes a shorter way ([`super::warm`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::worker::SpawnOrder;
-use store::{Change, Earlier, InsertOutcome};
+use store::{Change, Earlier, InsertOutcome, Limits, SpawnKey};
 use tokio::sync::oneshot;
 use types::failpoint::hit;
 use types::{EndedReason, Fault, Sandbox, SandboxId, SandboxState};
@@ -19,6 +21,7 @@ use types::{EndedReason, Fault, Sandbox, SandboxId, SandboxState};
 use super::ending::{Progress, begin, settled, sweep};
 use super::flights::Mark;
 use super::repeat::key_reused;
+use super::warm::{self, Taken};
 use crate::admission::{Wish, full, owner_full};
 use crate::control::Inner;
 use crate::fault::{ended, store_fault, within};
@@ -86,11 +89,22 @@ async fn attempt(
     seat: Seat,
     answer: &oneshot::Sender<Answer>,
 ) -> Answer {
-    let (record, mark) = match insert(inner, wish, seat).await? {
+    let (limits, key) = (wish.limits(inner), wish.key.clone());
+    let mut record = record(inner, wish, &seat)?;
+    let taken = warm::take(inner, &mut record).await;
+    if taken.is_some() && answer.is_closed() && !record.keyed {
+        return Err(ended(&record));
+    }
+    let (record, mark) = match insert(inner, record, limits, key, seat, taken).await? {
         Ok(inserted) => inserted,
         Err(earlier) => return Ok(Made::Earlier(earlier)),
     };
-    let made = fly(inner, record, &mark, answer).await;
+    let made = if record.state == SandboxState::Creating {
+        fly(inner, record, &mark, answer).await
+    } else {
+        // It was taken from a pool, and is all there.
+        Ok(record)
+    };
     mark.tell(&made);
     let sandbox = Some((made?, mark));
     Ok(Made::New(Box::new(Unclaimed { inner: inner.clone(), sandbox })))
@@ -140,17 +154,11 @@ async fn fly(
     }
 }
 
-/// Adds the record, within the limits, under an id that nobody had. `Err` within: an earlier spawn
-/// is the answer.
-async fn insert(
-    inner: &Inner,
-    wish: Wish,
-    seat: Seat,
-) -> Result<Result<(Sandbox, Mark), Box<Earlier>>, Fault> {
-    let limits = wish.limits(inner);
+/// What is to be made.
+fn record(inner: &Inner, wish: Wish, seat: &Seat) -> Result<Sandbox, Fault> {
     let now = inner.clock.wall();
     let preview_domain = seat.preview_domain.clone();
-    let mut record = Sandbox {
+    Ok(Sandbox {
         id: new_id()?,
         state: SandboxState::Creating,
         provider: wish.provider,
@@ -169,17 +177,50 @@ async fn insert(
         ended_reason: None,
         answered: false,
         keyed: wish.key.is_some(),
-    };
+    })
+}
+
+/// Adds the record, within the limits, under an id that nobody had. `Err` within: an earlier spawn
+/// is the answer.
+async fn insert(
+    inner: &Arc<Inner>,
+    mut record: Sandbox,
+    limits: Limits,
+    key: Option<SpawnKey>,
+    seat: Seat,
+    mut taken: Option<Taken>,
+) -> Result<Result<(Sandbox, Mark), Box<Earlier>>, Fault> {
     for _ in 0..ID_ATTEMPTS {
         // Marked before it can be seen in the store.
         let mark = inner.spawning.mark(&record.id);
-        let inserted = inner.store.insert_sandbox(record.clone(), limits, wish.key.clone()).await;
-        match inserted.map_err(store_fault)? {
+        let inserted = inner.store.insert_sandbox(record.clone(), limits, key.clone()).await;
+        let outcome = match inserted {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                if let Some(taken) = taken {
+                    // It may be stored, whatever was answered, and then as one that runs.
+                    taken.discard(&record).await;
+                    undo(inner, &record, EndedReason::SpawnFailed).await;
+                }
+                return Err(store_fault(error));
+            }
+        };
+        match outcome {
             InsertOutcome::Inserted => {
                 seat.keep();
+                if let Some(taken) = taken {
+                    taken.keep();
+                    hit("control.answered");
+                }
                 return Ok(Ok((record, mark)));
             }
-            InsertOutcome::Duplicate => record.id = new_id()?,
+            InsertOutcome::Duplicate => {
+                if let Some(taken) = taken.take() {
+                    taken.discard(&record).await;
+                    (record.state, record.answered) = (SandboxState::Creating, false);
+                }
+                record.id = new_id()?;
+            }
             InsertOutcome::Full(counts) => return Err(full(limits.max_sandboxes, counts)),
             InsertOutcome::OwnerFull(counts) => {
                 return Err(owner_full(limits.max_per_owner, counts));

@@ -17,6 +17,7 @@ mod prune;
 mod recorded;
 mod repeat;
 mod spawn;
+mod warm;
 mod watch;
 mod watching;
 

@@ -17,4 +17,5 @@ mod spawn;
 mod sqlite;
 mod support;
 mod vanish;
+mod warm;
 mod workers;

@@ -6,6 +6,7 @@
 mod control_link;
 mod images;
 mod order;
+mod warm;
 mod worker_link;
 
 pub use control_link::{ControlLink, Heartbeat, SandboxEnded};
@@ -17,4 +18,5 @@ pub use order::{
     ExecStream, FileInfo, FileOp, FileReply, LeaseToken, OutputStream, ProviderReport, ReadRange,
     SandboxFact, SpawnOrder, Spawned, StatsReport, Stdin, TtySize,
 };
+pub use warm::{WarmOrder, WarmPoolReport};
 pub use worker_link::{BoxFuture, WorkerLink};

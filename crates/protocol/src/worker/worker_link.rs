@@ -9,7 +9,7 @@ use types::{EndedReason, ExecId, Fault, SandboxId, Timestamp};
 use super::{
     AttachOrder, ByteStream, ExecControl, ExecExit, ExecOrder, ExecStream, FileOp, FileReply,
     ImageOp, ImageReply, LeaseToken, ProviderReport, SandboxFact, SpawnOrder, Spawned, StatsReport,
-    Stdin,
+    Stdin, WarmOrder, WarmPoolReport,
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -22,6 +22,17 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait WorkerLink: Send + Sync {
     /// Makes a sandbox; it is usable when this returns.
     fn spawn(&self, order: SpawnOrder) -> BoxFuture<'_, Result<Spawned, Fault>>;
+
+    /// Hands out a sandbox from the warm pool, under the id that it has, if one fits. It is usable
+    /// when this returns. The inventory leaves it out for half a minute: until then control records
+    /// it, or gives it back.
+    fn take_warm(&self, order: WarmOrder) -> BoxFuture<'_, Result<Option<SandboxId>, Fault>>;
+
+    /// Gives back what [`WorkerLink::take_warm`] handed out and nobody has used or recorded.
+    fn return_warm(&self, id: SandboxId) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// The pools that it keeps.
+    fn warm_pools(&self) -> BoxFuture<'_, Result<Vec<WarmPoolReport>, Fault>>;
 
     /// Ends a sandbox and removes all its traces. `grace`: ask first. Unknown ids succeed.
     fn destroy(

@@ -153,6 +153,16 @@ impl ImageStore {
         }
     }
 
+    /// As [`ImageStore::prepare`], of a name that was prepared before. A registry is asked about it
+    /// where that is wanted of each use.
+    pub async fn prepared(&self, name: &str) -> Option<PreparedImage> {
+        let known = self.prepared_before(name)?;
+        match self.options().pull {
+            PullPolicy::Always => self.prepare(name).await.ok(),
+            PullPolicy::Missing | PullPolicy::Never => Some(known),
+        }
+    }
+
     /// A name as it was asked for and, aliases followed, as it is meant.
     fn meant(&self, name: &str) -> Result<(ImageName, ImageName), Fault> {
         let asked = ImageName::parse(name)?;

@@ -139,6 +139,10 @@ impl Provider for MockProvider {
         Box::pin(async { Ok(prepared) })
     }
 
+    fn prepared<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Option<PreparedImage>> {
+        Box::pin(async { self.prepare(image).await.ok() })
+    }
+
     fn create(&self, spec: CreateSpec) -> BoxFuture<'_, Result<Runtime, Fault>> {
         Box::pin(self.make(spec))
     }

@@ -206,6 +206,10 @@ impl Provider for NativeProvider {
         Box::pin(async move { self.images.prepare(&image).await })
     }
 
+    fn prepared<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Option<PreparedImage>> {
+        Box::pin(self.images.prepared(image))
+    }
+
     fn create(&self, spec: CreateSpec) -> BoxFuture<'_, Result<Runtime, Fault>> {
         Box::pin(self.make(spec))
     }

@@ -6,12 +6,14 @@ use axum::extract::State;
 use axum::response::Response;
 use control::Readiness;
 use http::StatusCode;
+use protocol::worker::WarmPoolReport;
 use tokio::time::timeout;
-use types::api::{Health, Ready};
+use types::api::{Health, PoolStatus, Ready, WarmPool, WarmPools};
 use types::duration;
 
 use super::providers::health as provider;
 use crate::app::App;
+use crate::error::Error;
 use crate::extract::{answer, ok};
 
 /// A probe that hangs is worse than one that says no.
@@ -54,6 +56,33 @@ pub(crate) async fn snapshots() -> Response {
     ok::<[(); 0]>(&[])
 }
 
-pub(crate) async fn pool() -> Response {
-    ok(&serde_json::json!({"enabled": false}))
+/// Nothing more than today's clients know, unless there are warm pools.
+pub(crate) async fn pool(State(app): State<App>) -> Result<Response, Error> {
+    let pools: Vec<_> = app.control.warm_pools().await?.into_iter().map(warm_pool).collect();
+    let sum = |of: fn(&WarmPool) -> u64| pools.iter().map(of).sum();
+    let warm = WarmPools {
+        desired: sum(|p| p.desired),
+        ready: sum(|p| p.ready),
+        taken: sum(|p| p.taken),
+        memory_bytes: sum(|p| p.memory_bytes),
+        pools,
+    };
+    let warm = (!warm.pools.is_empty()).then_some(warm);
+    Ok(ok(&PoolStatus { enabled: false, warm }))
+}
+
+fn warm_pool(report: WarmPoolReport) -> WarmPool {
+    WarmPool {
+        provider: report.provider,
+        image: report.image,
+        memory_mb: report.size.memory_mb,
+        vcpus: report.size.vcpus,
+        disk_size_mb: report.size.disk_size_mb,
+        desired: report.desired,
+        ready: report.ready,
+        taken: report.taken,
+        memory_bytes: report.memory_bytes,
+        max_age: duration::format(report.max_age),
+        held_up: report.held_up,
+    }
 }

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use protocol::worker::{
     AttachOrder, BoxFuture, ByteStream, ExecControl, ExecEvent, ExecExit, ExecOrder, ExecStream,
     FileInfo, FileOp, FileReply, ImageOp, ImageReply, LeaseToken, OutputStream, ProviderReport,
-    SandboxFact, SpawnOrder, Spawned, StatsReport, Stdin, WorkerLink,
+    SandboxFact, SpawnOrder, Spawned, StatsReport, Stdin, WarmOrder, WarmPoolReport, WorkerLink,
 };
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -68,6 +68,18 @@ impl WorkerLink for Fake {
             self.seen.alive.lock().unwrap().push(order.sandbox_id);
             Ok(Spawned { runtime_id: None })
         })
+    }
+
+    fn take_warm(&self, _: WarmOrder) -> BoxFuture<'_, Result<Option<SandboxId>, Fault>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn return_warm(&self, _: SandboxId) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn warm_pools(&self) -> BoxFuture<'_, Result<Vec<WarmPoolReport>, Fault>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn destroy(

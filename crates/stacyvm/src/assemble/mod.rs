@@ -10,6 +10,7 @@ mod run_dir;
 mod runtime;
 mod server;
 mod signals;
+mod warm;
 
 pub use address::hostname;
 pub use data_dir::DataDir;

@@ -118,7 +118,10 @@ pub fn native_config(
         .map_err(|e| Failure::because("cannot make the worker's folder", &e))?;
     let blocks = match config.defaults.max_sandboxes {
         0 => MOST_BLOCKS,
-        n => (n.div_ceil(RANGES_PER_BLOCK) + 1).min(MOST_BLOCKS),
+        n => {
+            let waiting: u64 = config.defaults.warm_pool.iter().map(|p| u64::from(p.count)).sum();
+            ((n + waiting).div_ceil(RANGES_PER_BLOCK) + 1).min(MOST_BLOCKS)
+        }
     };
     Ok(NativeConfig {
         images: Arc::new(image_store(config, data_dir)?),

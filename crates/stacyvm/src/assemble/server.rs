@@ -17,7 +17,7 @@ use types::clock::{SharedClock, SystemClock};
 use worker::{Worker, WorkerConfig};
 
 use super::providers::Started;
-use super::{DataDir, Signals, address, guard, hostname, providers};
+use super::{DataDir, Signals, address, guard, hostname, providers, warm};
 use crate::config::{Config, Loaded, absent_providers};
 use crate::failure::{Failure, chain};
 
@@ -155,6 +155,7 @@ async fn start_worker(
     worker.hostname = hostname();
     worker.heartbeat_interval = config.worker.heartbeat_interval;
     worker.capacity = capacity(config);
+    worker.warm = warm::pools(config)?;
     let link = control.control_link();
     match Worker::start(worker, started.providers.clone(), link, clock).await {
         Ok(worker) => Ok((worker, started)),

@@ -12,6 +12,7 @@ mod setting;
 mod suggest;
 mod unserved;
 mod validate;
+mod warm_pool;
 
 pub use env::Environment;
 pub use lint::{lint, weak_keys};
@@ -21,6 +22,7 @@ pub use schema::{
     Config, DatabaseDriver, LogFormat, LogLevel, NativeStorage, PullPolicy, SpawnOverflow,
 };
 pub use unserved::{absent_providers, unserved};
+pub use warm_pool::WarmPool;
 
 /// Why there is no configuration to work with.
 #[derive(Debug, thiserror::Error)]

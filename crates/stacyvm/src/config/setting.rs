@@ -8,6 +8,7 @@ use serde_json::Value;
 use types::{Secret, duration};
 
 use super::section::Node;
+use super::warm_pool::WarmPool;
 
 /// What is shown in place of a secret.
 pub const REDACTED: &str = "[redacted]";
@@ -310,6 +311,7 @@ leaf!(
     Vec<String>,
     Vec<Secret>,
     Vec<Registry>,
+    Vec<WarmPool>,
     BTreeMap<String, String>,
     BTreeMap<String, Secret>,
 );

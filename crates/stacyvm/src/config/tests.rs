@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::setting::Setting;
 use super::*;
 use crate::check::Severity;
 
@@ -97,6 +98,7 @@ fn every_key_of_the_contract_loads_at_its_default() {
         let is_ours = ours.contains(&path.as_str())
             || path.starts_with("images.")
             || path.starts_with("retention.images")
+            || path.starts_with("defaults.warm_pool")
             || path.starts_with("providers.native.");
         assert_eq!(loaded.is_set(&path), !is_ours, "{path}");
     }
@@ -393,4 +395,36 @@ fn registries_are_hosts_or_mappings_with_a_key() {
     }
     let by_variable = yaml_env("", &[("STACYVM_IMAGES_REGISTRIES", "a.b, *")]).unwrap();
     assert_eq!(by_variable.config.images.registries.len(), 2);
+}
+
+fn refused(text: &str) -> String {
+    yaml(text).err().unwrap_or_else(|| panic!("{text}: not refused")).to_string()
+}
+
+#[test]
+fn a_warm_pool_is_a_number_or_a_list_of_pools() {
+    let text = "defaults:\n  warm_pool:\n    - count: 8\n    - image: python:3.12\n      memory_mb: 2048\n      count: 4\n";
+    let loaded = yaml(text).unwrap_or_else(|e| panic!("{e}"));
+    let pools = &loaded.config.defaults.warm_pool;
+    assert_eq!((pools[0].count, pools[0].image.as_str()), (8, ""));
+    assert_eq!((pools[1].count, pools[1].memory_mb), (4, 2048));
+    assert_eq!(pools[1].image, "python:3.12");
+    let shown = Setting::show(pools);
+    assert_eq!(
+        shown[1],
+        serde_json::json!({"image": "python:3.12", "memory_mb": 2048, "count": 4})
+    );
+    for (text, count) in [("8", 1), ("0", 0), ("[]", 0)] {
+        let loaded = yaml(&format!("defaults: {{warm_pool: {text}}}")).unwrap();
+        assert_eq!(loaded.config.defaults.warm_pool.len(), count, "{text}");
+    }
+    let one = yaml("defaults: {warm_pool: 8}").unwrap().config.defaults.warm_pool;
+    assert_eq!(Setting::show(&one), 8);
+    for bad in ["many", "-1", "5000", "{image: a}", "[a]", "[{image: a}]", "[{count: 1, size: 2}]"]
+    {
+        let error = refused(&format!("defaults: {{warm_pool: {bad}}}"));
+        assert!(error.contains("defaults.warm_pool"), "{bad}: {error}");
+    }
+    let error = refused("defaults: {warm_pool_max_age: 1s}");
+    assert!(error.contains("warm_pool_max_age"), "{error}");
 }

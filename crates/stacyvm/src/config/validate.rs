@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use types::{Secret, WorkerId};
 
@@ -11,6 +12,8 @@ use super::Config;
 const MAX_SECRET: u64 = 64 * 1024;
 /// The smallest memory of a sandbox that can still start a program.
 const MIN_MEMORY_MB: u32 = 8;
+/// Below, a warm pool is busy with replacing what nobody has used.
+const MIN_AGE: Duration = Duration::from_secs(10);
 
 /// Adds a line for everything that is wrong.
 pub fn validate(config: &Config, problems: &mut Vec<String>) {
@@ -42,6 +45,16 @@ pub fn validate(config: &Config, problems: &mut Vec<String>) {
         check(value >= least, format!("`{key}` must be at least {least}"));
     }
     check(!config.defaults.ttl.is_zero(), "`defaults.ttl` must be more than 0".to_owned());
+    check(
+        config.defaults.warm_pool_max_age >= MIN_AGE,
+        "`defaults.warm_pool_max_age` must be at least 10s".to_owned(),
+    );
+    for pool in &config.defaults.warm_pool {
+        check(
+            pool.memory_mb == 0 || pool.memory_mb >= MIN_MEMORY_MB,
+            format!("`defaults.warm_pool`: `memory_mb` must be at least {MIN_MEMORY_MB}"),
+        );
+    }
     check(
         config.worker.id.is_empty() || WorkerId::parse(config.worker.id.clone()).is_ok(),
         "`worker.id` has 1 to 128 characters, no slash, no space".to_owned(),

@@ -31,8 +31,10 @@ pub(crate) enum Step {
     Intent(Intent),
     /// It was made.
     Running { runtime: Runtime },
-    /// It ends at another time, or under a newer generation.
+    /// It ends at another time, or under a newer generation. One of the warm pool was handed out.
     Extended { generation: u64, expires_at: Timestamp, deadline: BootTime },
+    /// It was handed out and is back in the warm pool.
+    Returned { expires_at: Timestamp, deadline: BootTime },
     /// Its PID 1 is gone; it lies there until it is destroyed.
     Dead { reason: EndedReason },
     /// It is being unmade.
@@ -56,4 +58,7 @@ pub(crate) struct Intent {
     pub started: BootTime,
     pub expires_at: Timestamp,
     pub deadline: BootTime,
+    /// It waits in the warm pool: nobody was told of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warm: bool,
 }

@@ -80,6 +80,12 @@ fn apply(state: &mut Option<Replayed>, step: Step) {
             state.intent.generation = state.intent.generation.max(generation);
             state.intent.expires_at = expires_at;
             state.intent.deadline = deadline;
+            state.intent.warm = false;
+        }
+        (Step::Returned { expires_at, deadline }, Some(state)) => {
+            state.intent.expires_at = expires_at;
+            state.intent.deadline = deadline;
+            state.intent.warm = true;
         }
         (Step::Dead { reason }, Some(state)) => state.last = Last::Dead(reason),
         (Step::Destroying { reason }, Some(state)) => state.last = Last::Destroying(reason),

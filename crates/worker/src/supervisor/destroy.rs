@@ -28,6 +28,7 @@ impl Core {
         grace: Option<Duration>,
     ) -> Result<(), Fault> {
         self.adopted().await?;
+        self.pool.serving(self.clock.boot());
         self.check_holder(id, lease)?;
         let Some(sandbox) = self.sandboxes.get(id) else { return Ok(()) };
         sandbox.check_generation(lease)?;
@@ -42,7 +43,7 @@ impl Core {
     /// The time of a sandbox is up.
     pub(crate) async fn expire(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
         let reason = match sandbox.phase() {
-            Phase::Spawning | Phase::Running => EndedReason::Expired,
+            Phase::Spawning | Phase::Warm | Phase::Running => EndedReason::Expired,
             // One that died before keeps the reason it died of.
             Phase::Dead(reason) => reason,
             // Whoever destroys it answers for it.
@@ -54,7 +55,7 @@ impl Core {
         }
     }
 
-    async fn end(
+    pub(crate) async fn end(
         self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
         reason: EndedReason,
@@ -81,7 +82,7 @@ impl Core {
             Phase::Gone(_) => return Ok(()),
             // The first reason stays.
             Phase::Destroying(first) => first,
-            Phase::Spawning | Phase::Running | Phase::Dead(_) => {
+            Phase::Spawning | Phase::Warm | Phase::Running | Phase::Dead(_) => {
                 // Without this line a later server would find it dead, and destroy it then.
                 if let Err(e) = journal::append(&sandbox.dir, &Step::Destroying { reason }) {
                     tracing::debug!(sandbox = %sandbox.id, error = %e, "journal not written");
@@ -92,6 +93,9 @@ impl Core {
         };
         hit("destroy.journaled");
         sandbox.set_watch(None);
+        if sandbox.warmth.get().is_some() {
+            self.pool.forget(&sandbox.id);
+        }
         let made = sandbox.made();
         if let Some(made) = made {
             made.guest.hang_up();
@@ -147,8 +151,11 @@ impl Core {
     pub(crate) fn report(&self, sandbox: &Sandbox, removed: bool) {
         let reason = match sandbox.phase() {
             Phase::Dead(reason) | Phase::Destroying(reason) | Phase::Gone(reason) => reason,
-            Phase::Spawning | Phase::Running => return,
+            Phase::Spawning | Phase::Warm | Phase::Running => return,
         };
+        if sandbox.waits() {
+            return;
+        }
         self.outbox.put(SandboxEnded {
             sandbox_id: sandbox.id.clone(),
             generation: sandbox.generation(),

@@ -13,7 +13,7 @@ use crate::core::Core;
 use crate::journal::{self, Step};
 
 /// An agent answers in microseconds; one that does not within this is not going to.
-const AGENT_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const AGENT_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Core {
     /// Gives a sandbox a new end.

@@ -11,5 +11,7 @@ mod sandbox;
 mod spawn;
 mod watch;
 
+pub(crate) use extend::AGENT_DEADLINE;
 pub(crate) use map::Sandboxes;
 pub(crate) use sandbox::{Expiry, Phase, Sandbox};
+pub(crate) use spawn::journal_fault;

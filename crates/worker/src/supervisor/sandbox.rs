@@ -14,6 +14,7 @@ use types::clock::BootTime;
 use types::{EndedReason, ErrorCode, Fault, SandboxId, SandboxState, Timestamp};
 
 use crate::guest::{Guest, GuestError, Lost, fault_of};
+use crate::pool::Warmth;
 use crate::stats::CpuSample;
 
 /// How long the end of a connection may come before the news that the sandbox died.
@@ -23,12 +24,16 @@ const NEWS_DELAY: Duration = Duration::from_secs(1);
 ///
 /// ```text
 /// Spawning ──> Running ──> Dead ──┐
-///    │            └──────────────┴──> Destroying ──> Gone
-///    └──────────────────────────────────┘
+///    │          ^  │└─────────────┴──> Destroying ──> Gone
+///    │          │  v                       ^
+///    ├───────> Warm ───────────────────────┤
+///    └─────────────────────────────────────┘
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Spawning,
+    /// It waits in the warm pool.
+    Warm,
     Running,
     /// Its PID 1 is gone.
     Dead(EndedReason),
@@ -64,6 +69,8 @@ pub(crate) struct Sandbox {
     pub cpu: Mutex<Option<CpuSample>>,
     generation: AtomicU64,
     expiry: Mutex<Expiry>,
+    /// Of one that was made for the warm pool.
+    pub warmth: OnceLock<Warmth>,
     made: OnceLock<Made>,
     watch: Mutex<Option<AbortHandle>>,
 }
@@ -100,6 +107,7 @@ impl Sandbox {
             cpu: Mutex::new(None),
             generation: AtomicU64::new(generation),
             expiry: Mutex::new(expiry),
+            warmth: OnceLock::new(),
             made: OnceLock::new(),
             watch: Mutex::new(None),
         }
@@ -151,7 +159,7 @@ impl Sandbox {
 
     pub fn fact(&self) -> SandboxFact {
         let (state, reason) = match self.phase() {
-            Phase::Spawning => (SandboxState::Creating, None),
+            Phase::Spawning | Phase::Warm => (SandboxState::Creating, None),
             Phase::Running => (SandboxState::Running, None),
             Phase::Dead(reason) => (SandboxState::Error, Some(reason)),
             Phase::Destroying(reason) => (SandboxState::Destroying, Some(reason)),
@@ -182,7 +190,7 @@ impl Sandbox {
             Phase::Destroying(reason) | Phase::Gone(reason) => {
                 Fault::not_found(format!("sandbox {id} {}", reason.in_words()))
             }
-            Phase::Spawning | Phase::Running => {
+            Phase::Spawning | Phase::Warm | Phase::Running => {
                 Fault::new(ErrorCode::Conflict, format!("sandbox {id} is still being spawned"))
             }
         }
@@ -202,14 +210,15 @@ impl Sandbox {
             GuestError::Unreachable(fault) => (NEWS_DELAY, fault.into()),
         };
         let mut phase = self.phase.subscribe();
-        let ended = phase.wait_for(|p| !matches!(p, Phase::Spawning | Phase::Running));
+        let ended =
+            phase.wait_for(|p| !matches!(p, Phase::Spawning | Phase::Warm | Phase::Running));
         let ended = tokio::time::timeout(delay, ended).await;
         let id = &self.id;
         match ended.as_ref().map(|news| news.as_ref().map(|phase| **phase)) {
             Ok(Ok(Phase::Dead(reason) | Phase::Destroying(reason) | Phase::Gone(reason))) => {
                 Fault::dead(format!("sandbox {id} {}", reason.in_words())).caused_by(cause)
             }
-            Ok(Ok(Phase::Spawning | Phase::Running) | Err(_)) | Err(_) => {
+            Ok(Ok(Phase::Spawning | Phase::Warm | Phase::Running) | Err(_)) | Err(_) => {
                 Fault::unavailable(format!("the connection to sandbox {id} was lost"))
                     .caused_by(cause)
             }

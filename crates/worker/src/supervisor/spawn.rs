@@ -23,6 +23,7 @@ impl Core {
     /// Makes a sandbox, once per id and generation.
     pub(crate) async fn spawn(self: &Arc<Self>, order: SpawnOrder) -> Result<Spawned, Fault> {
         self.adopted().await?;
+        self.pool.serving(self.clock.boot());
         self.check_lease(&order.sandbox_id, &order.lease)?;
         let provider = Arc::clone(self.providers.find(&order.provider)?);
         let now = self.clock.boot();
@@ -69,13 +70,17 @@ impl Core {
         }
         match phase {
             Phase::Running => Ok(Spawned { runtime_id: None }),
-            Phase::Spawning | Phase::Dead(_) | Phase::Destroying(_) | Phase::Gone(_) => {
+            Phase::Spawning
+            | Phase::Warm
+            | Phase::Dead(_)
+            | Phase::Destroying(_)
+            | Phase::Gone(_) => {
                 Err(conflict(format!("sandbox {} was spawned before and has ended", sandbox.id)))
             }
         }
     }
 
-    async fn make(
+    pub(crate) async fn make(
         self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
         order: SpawnOrder,
@@ -96,7 +101,8 @@ impl Core {
         self.ttl.set(&sandbox.id, sandbox.expiry().deadline);
         match self.try_make(sandbox, order, socket).await {
             Ok(()) => {
-                sandbox.set_phase(Phase::Running);
+                let waits = sandbox.waits();
+                sandbox.set_phase(if waits { Phase::Warm } else { Phase::Running });
                 self.watch(sandbox);
                 hit("spawn.running");
                 Ok(Spawned { runtime_id: None })
@@ -122,10 +128,13 @@ impl Core {
         let intent = self.intent(sandbox, &order);
         journal::append(&sandbox.dir, &Step::Intent(intent)).map_err(journal_fault)?;
         hit("spawn.journaled");
-        // It may have to be fetched: a destroy need not wait for that.
-        let image = tokio::select! {
-            image = sandbox.provider.prepare(&order.image) => image?,
-            () = sandbox.doomed.cancelled() => return Err(sandbox.unwanted()),
+        let image = match sandbox.warmth.get() {
+            Some(warmth) => warmth.image.clone(),
+            // It may have to be fetched: a destroy need not wait for that.
+            None => tokio::select! {
+                image = sandbox.provider.prepare(&order.image) => image?,
+                () = sandbox.doomed.cancelled() => return Err(sandbox.unwanted()),
+            },
         };
         hit("spawn.prepared");
         let spec = CreateSpec {
@@ -173,6 +182,7 @@ impl Core {
             started: sandbox.started,
             expires_at: expiry.expires_at,
             deadline: expiry.deadline,
+            warm: sandbox.waits(),
         }
     }
 
@@ -190,7 +200,7 @@ impl Sandbox {
 }
 
 /// The journal could not be written: without it nothing may be made.
-pub(super) fn journal_fault(error: io::Error) -> Fault {
+pub(crate) fn journal_fault(error: io::Error) -> Fault {
     let fault = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Fault::unavailable("the worker's disk is full")

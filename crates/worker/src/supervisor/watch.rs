@@ -33,7 +33,12 @@ impl Core {
         if sandbox.expiry().deadline <= self.clock.boot() || reason == EndedReason::Expired {
             return self.expire(sandbox).await;
         }
-        let _turn = sandbox.turn.lock().await;
+        let turn = sandbox.turn.lock().await;
+        if sandbox.phase() == Phase::Warm {
+            drop(turn);
+            // Nobody knows of it.
+            return drop(self.end(sandbox, reason, None).await);
+        }
         if sandbox.phase() != Phase::Running {
             return;
         }

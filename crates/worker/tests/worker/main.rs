@@ -8,6 +8,7 @@ mod destroy;
 mod files;
 mod guest;
 mod mock;
+mod pool;
 mod spawn;
 mod support;
 mod ttl;

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use protocol::worker::{
     AttachOrder, BoxFuture, ByteStream, ExecControl, ExecEvent, ExecExit, ExecOrder, ExecStream,
     FileOp, FileReply, ImageOp, ImageReply, LeaseToken, ProviderReport, SandboxFact, SpawnOrder,
-    Spawned, StatsReport, Stdin, WorkerLink,
+    Spawned, StatsReport, Stdin, WarmOrder, WarmPoolReport, WorkerLink,
 };
 use tokio::sync::Semaphore;
 use types::{EndedReason, ErrorCode, ExecId, Fault, SandboxId, SandboxState, Timestamp};
@@ -53,6 +53,9 @@ pub struct State {
     pub providers: Vec<ProviderReport>,
     pub images: Vec<ImageOp>,
     pub most_live: usize,
+    /// What waits in its pool.
+    pub warm: VecDeque<SandboxId>,
+    pub warm_orders: Vec<WarmOrder>,
 }
 
 impl FakeWorker {
@@ -160,6 +163,41 @@ impl WorkerLink for FakeWorker {
             })
             .await
         })
+    }
+
+    fn take_warm(&self, order: WarmOrder) -> BoxFuture<'_, Result<Option<SandboxId>, Fault>> {
+        Box::pin(async move {
+            self.call("take_warm", None, move |state| {
+                state.warm_orders.push(order.clone());
+                let Some(id) = state.warm.pop_front() else { return Ok(None) };
+                let fact = SandboxFact {
+                    sandbox_id: id.clone(),
+                    provider: order.provider,
+                    state: SandboxState::Running,
+                    reason: None,
+                    generation: order.generation,
+                    expires_at: order.expires_at,
+                };
+                state.sandboxes.insert(id.clone(), fact);
+                Ok(Some(id))
+            })
+            .await
+        })
+    }
+
+    fn return_warm(&self, id: SandboxId) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            self.call("return_warm", Some(id.clone()), move |state| {
+                state.sandboxes.remove(&id);
+                state.warm.push_front(id);
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn warm_pools(&self) -> BoxFuture<'_, Result<Vec<WarmPoolReport>, Fault>> {
+        Box::pin(self.call("warm_pools", None, |_| Ok(Vec::new())))
     }
 
     fn destroy(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::WarmPool;
 use crate::config::section::{choice, section};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -16,6 +17,12 @@ section! {
         disk_size_mb: u32 = 1024,
         pool_size: u64,
         pool_template: String,
+        /// Sandboxes kept ready; empty: none.
+        warm_pool: Vec<WarmPool>,
+        /// One that waited so long is replaced.
+        warm_pool_max_age: Duration = HOUR / 6,
+        /// What all that wait may hold together; 0: a tenth of the host's memory.
+        warm_pool_memory_mb: u64,
         /// 0: unlimited.
         max_ttl: Duration = HOUR * 24,
         /// 0: none.

@@ -25,6 +25,11 @@ impl FakeControl {
         Ok(())
     }
 
+    /// All that was reported.
+    pub fn reports(&self) -> Vec<SandboxEnded> {
+        self.ended.lock().unwrap().clone()
+    }
+
     /// The first report on a sandbox.
     pub async fn report_on(&self, id: &SandboxId) -> SandboxEnded {
         wait_for("a report", async || {

@@ -47,6 +47,8 @@ pub struct FakeProvider {
     pub cpu: Mutex<Duration>,
     /// Deadline of the last order, and whether it is tied.
     pub last_order: Mutex<Option<(BootTime, bool)>>,
+    /// What every name means.
+    pub image: Mutex<PreparedImage>,
 }
 
 impl FakeProvider {
@@ -65,6 +67,7 @@ impl FakeProvider {
             probe_delay: Mutex::default(),
             cpu: Mutex::default(),
             last_order: Mutex::default(),
+            image: Mutex::default(),
         })
     }
 
@@ -98,6 +101,10 @@ impl FakeProvider {
 
     pub fn agent(&self, id: &SandboxId) -> Arc<Agent> {
         Arc::clone(&self.boxes.lock().unwrap()[id].agent)
+    }
+
+    pub fn ids(&self) -> Vec<SandboxId> {
+        self.boxes.lock().unwrap().keys().cloned().collect()
     }
 
     /// Its PID 1 dies.
@@ -139,8 +146,12 @@ impl Provider for FakeProvider {
     fn prepare(&self, _image: &str) -> BoxFuture<'_, Result<PreparedImage, Fault>> {
         Box::pin(async {
             self.prepare_permits.acquire().await.unwrap().forget();
-            self.step(Step::Prepare).map(|()| PreparedImage::default())
+            self.step(Step::Prepare).map(|()| self.image.lock().unwrap().clone())
         })
+    }
+
+    fn prepared<'a>(&'a self, _image: &'a str) -> BoxFuture<'a, Option<PreparedImage>> {
+        Box::pin(async { Some(self.image.lock().unwrap().clone()) })
     }
 
     fn create(&self, spec: CreateSpec) -> BoxFuture<'_, Result<Runtime, Fault>> {
