@@ -15,4 +15,5 @@ mod e2e {
     mod rootless;
     mod sdk;
     mod terminals;
+    mod warm;
 }

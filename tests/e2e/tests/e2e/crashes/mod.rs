@@ -8,7 +8,7 @@ mod one_shot;
 mod parts;
 mod repeats;
 mod restart;
-mod slate;
+pub mod slate;
 mod steps;
 mod time;
 pub mod world;

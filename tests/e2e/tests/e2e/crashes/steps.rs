@@ -91,6 +91,8 @@ impl Walk {
             | "destroy.removed"
             | "control.destroyed"
             | "control.closed" => self.destroying(point).await,
+            // Of a server with a warm pool: see `warm`.
+            "pool.journaled" | "pool.taken" => return false,
             // Of another process: see `imports`.
             "images.unpacked" | "images.layer_placed" | "images.manifest_placed" => return false,
             // Those of the images' own tests.
