@@ -8,6 +8,7 @@ mod requests;
 mod sandbox;
 mod throughput;
 mod together;
+mod warm;
 
 use crate::args::Args;
 use crate::docker::Docker;
@@ -31,6 +32,11 @@ pub async fn run(args: &Args) -> Result<Report, String> {
     if native.iter().any(|name| args.wants(name)) {
         let mut ground = Ground::native(&busybox).await?;
         on_native(&mut bench, &mut ground).await?;
+        ground.finish().await?;
+    }
+    if args.wants("warm") {
+        let ground = Ground::warm(&busybox, warm::POOL).await?;
+        warm::measure(&mut bench, &ground).await?;
         ground.finish().await?;
     }
     if args.wants("requests") {

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod cycles;
+mod doors;
 mod imports;
 mod one_shot;
 mod parts;
