@@ -62,7 +62,7 @@ async fn bug_50_the_history_survives_crashes_and_the_sandbox() {
     told(&bed, "sleep 1000", |r| r["state"] == "cancelled").await;
     let ended = stream(&bed.server, &bed, "sleep 1001");
     let record = told(&bed, "sleep 1001", |r| r["state"] == "running").await;
-    assert_eq!(history(&bed, "?state=running").await, [record.clone()]);
+    assert_eq!(history(&bed, "?state=running").await, std::slice::from_ref(&record));
     let signal = format!("/execs/{}/signal", record["exec_id"].as_str().unwrap());
     assert_eq!(bed.call("POST", &signal, json!({ "signal": "INT" })).await.status, 200);
     told(&bed, "sleep 1001", |r| r["signal"] == "INT").await;
