@@ -252,6 +252,10 @@ mod tests {
                 assert!(!scans && !line.contains("TEMP B-TREE"), "{name}: {line}");
             }
         }
+        // What a trigger does cannot name its index.
+        let of_trigger = "UPDATE execs SET lost = 'x' WHERE sandbox_id = ?1 AND ended_at IS NULL";
+        let lines = plan(&db, of_trigger);
+        assert!(lines.iter().all(|line| line.contains("exec_running")), "{lines:?}");
         // The check itself can fail.
         let scan = plan(&db, "SELECT id FROM sandboxes WHERE image = 'x'");
         assert!(scan.iter().any(|line| line.contains("SCAN sandboxes")), "{scan:?}");
