@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use protocol::worker::{AttachOrder, ExecEvent, ExecExit, OutputStream, WorkerLink};
-use store::{ExecEnd, ExecOutput};
+use store::ExecOutput;
 use types::{EndedReason, ErrorCode, ExecId, Fault, SandboxId, SandboxState};
 
+use super::history::{end_of, lost_for};
 use crate::control::Inner;
 use crate::fault::{chain, store_fault};
 
@@ -222,14 +223,7 @@ impl Watched {
             Some(link) => fetch(&link, &self.of, &self.exec_id).await.ok(),
             None => None,
         };
-        let end = ExecEnd {
-            at: self.inner.clock.wall(),
-            exit_code: Some(exit.exit_code),
-            signal: exit.signal,
-            timed_out: exit.timed_out,
-            oom_killed: exit.oom_killed,
-            lost: None,
-        };
+        let end = end_of(&self.inner, &exit);
         // It may have ended before anybody heard that it runs.
         self.note_started().await?;
         let store = &self.inner.store;
@@ -238,14 +232,7 @@ impl Watched {
     }
 
     async fn lost(&self, reason: EndedReason) -> Result<(), Fault> {
-        let end = ExecEnd {
-            at: self.inner.clock.wall(),
-            exit_code: None,
-            signal: 0,
-            timed_out: false,
-            oom_killed: false,
-            lost: Some(reason.as_str().to_owned()),
-        };
+        let end = lost_for(&self.inner, reason.as_str());
         let store = &self.inner.store;
         let recorded = store.end_exec(self.of.clone(), self.exec_id(), Some(end), None).await;
         recorded.map_err(store_fault)
