@@ -70,7 +70,7 @@ pub async fn terminal(client: &Client, id: &str, stays: bool) -> Result<(), Erro
 
 /// Starts a command that leaves a line, once, whatever becomes of the server.
 pub async fn detached(client: &Client, id: &str, exec_id: &str) -> Result<(), Error> {
-    let script = format!("sleep 0.1; echo {exec_id} >> /workspace/ran; exit 5");
+    let script = format!("sleep 0.1; echo {exec_id} >> ran; exit 5");
     let request = ExecRequest { exec_id: Some(exec_id.to_owned()), ..shell(&script) };
     client.exec_detached(id, &request).await.map(drop)
 }
@@ -80,6 +80,6 @@ pub async fn ran_once(client: &Client, id: &str, exec_id: &str) {
     let record = client.exec_wait(id, exec_id, PATIENCE).await;
     let record = record.unwrap_or_else(|e| panic!("{id} {exec_id} is forgotten: {e}"));
     assert_eq!((record.state.as_str(), record.exit_code), ("exited", Some(5)), "{record:?}");
-    let count = client.exec(id, &shell(&format!("grep -cx {exec_id} /workspace/ran"))).await;
+    let count = client.exec(id, &shell(&format!("grep -cx {exec_id} ran"))).await;
     assert_eq!(count.map(|c| c.stdout).unwrap_or_default(), "1\n", "{id} {exec_id}");
 }
