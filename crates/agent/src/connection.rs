@@ -81,6 +81,8 @@ pub(crate) struct Conn {
     pub starved: bool,
     /// To be closed once the outbox is empty.
     pub closing: bool,
+    /// What waits, if it is so many bytes, may wait for what follows: see [`Conn::may_wait`].
+    pub held: usize,
     /// Ends of execs that may not have left yet; if the connection breaks they count as not
     /// fetched.
     pub unsent: Vec<ExecInfo>,
@@ -112,8 +114,15 @@ impl Conn {
             blocked: false,
             starved: false,
             closing: false,
+            held: 0,
             unsent: Vec::new(),
         }
+    }
+
+    /// The news that a command started may wait for its first words, or its end: one write and one
+    /// waking of the server less, where that comes within moments.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.held > 0 && self.out.len() == self.held
     }
 
     /// Reads once. `Ok(0)` means nothing is there now.

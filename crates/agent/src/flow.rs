@@ -1,6 +1,7 @@
 //! What goes on when: reading, slices of jobs, writing, timers.
 
 use protocol::agent::{Channel, MAX_PAYLOAD};
+use rustix::event::Timespec;
 use rustix::event::epoll::EventFlags;
 
 use crate::connection::{Broken, Work};
@@ -8,6 +9,10 @@ use crate::exec::{Exec, Log};
 use crate::files::{Port, Step};
 use crate::server::{Agent, Task, Token};
 use crate::sys;
+
+/// How long the news of a start waits for more to tell: most programs say something, or end, within
+/// that, and nobody notices it of the others.
+pub(crate) const HOLD_NANOS: u64 = 1_000_000;
 
 impl Agent {
     pub(crate) fn on_socket(&mut self, id: u32, flags: EventFlags) {
@@ -113,9 +118,17 @@ impl Agent {
     /// Writes what waits, closes what is finished, and wakes what had no room.
     pub(crate) fn flush(&mut self) {
         let ids: Vec<u32> = self.conns.keys().copied().collect();
+        let hold = self.hold_until > 0 && sys::now() < self.hold_until;
+        self.hold_until = if hold { self.hold_until } else { 0 };
+        let mut holding = false;
         for id in ids {
             let Some(conn) = self.conns.get_mut(&id) else { continue };
+            if hold && conn.may_wait() {
+                holding = true;
+                continue;
+            }
             if !conn.blocked && !conn.out.is_empty() {
+                conn.held = 0;
                 match conn.out.flush(&conn.fd) {
                     Ok(taken) => conn.blocked = !taken,
                     Err(_) => {
@@ -140,6 +153,15 @@ impl Agent {
                 self.queue_conn(id);
             }
         }
+        if !holding {
+            self.hold_until = 0;
+        }
+    }
+
+    /// How long what is held may still wait.
+    pub(crate) fn held_for(&self) -> Option<Timespec> {
+        let left = (self.hold_until > 0).then(|| self.hold_until.saturating_sub(sys::now()))?;
+        Some(Timespec { tv_sec: 0, tv_nsec: left.min(HOLD_NANOS) as i64 })
     }
 
     /// Closes a connection. Its commands run on; its file operations are given up.

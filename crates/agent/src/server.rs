@@ -94,6 +94,8 @@ pub(crate) struct Agent {
     pub stacks: Vec<Vec<u8>>,
     /// Bytes that went through since memory was given back.
     pub touched: usize,
+    /// Until when the news of a start may wait for more to tell; 0: none waits.
+    pub hold_until: u64,
     /// Why to end.
     pub ending: Option<&'static str>,
 }
@@ -166,12 +168,19 @@ impl Agent {
         while self.ending.is_none() {
             self.arm();
             let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-            let timeout = (!self.tasks.is_empty()).then_some(&at_once);
+            let timeout = match self.tasks.is_empty() {
+                true => self.held_for(),
+                false => Some(at_once),
+            };
             if timeout.is_none() {
                 self.give_memory_back();
             }
             events.clear();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout) {
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return,
             }

@@ -80,6 +80,7 @@ impl Agent {
             scratch: Vec::new(),
             stacks: Vec::new(),
             touched: 0,
+            hold_until: 0,
             ending: None,
         };
         agent.watch_all()?;

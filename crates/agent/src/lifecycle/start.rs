@@ -9,6 +9,7 @@ use crate::connection::Work;
 use crate::console::escape;
 use crate::error::{Outcome, bad_request, fail, on_path};
 use crate::exec::{Exec, Input, Launch, Log, Started, Stdio, Stream, Where, user};
+use crate::flow::HOLD_NANOS;
 use crate::server::{Agent, Token};
 use crate::sys;
 
@@ -146,7 +147,7 @@ impl Agent {
 
     /// Says that the main process is there, once its pid is known.
     fn tell_started(&mut self, key: u64) {
-        let Self { execs, logs, conns, .. } = self;
+        let Self { execs, logs, conns, hold_until, .. } = self;
         let Some(exec) = execs.get(&key).filter(|e| e.main.is_some()) else { return };
         let log = logs.get_mut(&key);
         let (source, stays) = match (exec.owner, log.and_then(Log::started)) {
@@ -158,7 +159,12 @@ impl Agent {
             && conn.calls.contains_key(&source.1)
         {
             let started = Event::Started { exec_id: exec.id.clone() };
+            let alone = conn.out.is_empty();
             conn.out.json(Kind::Event, source.1, &started);
+            if alone {
+                conn.held = conn.out.len();
+                *hold_until = sys::now() + HOLD_NANOS;
+            }
             if !stays {
                 conn.end(source.1, Ok(Body::Done));
             }

@@ -20,8 +20,17 @@ const QUIET: Duration = Duration::from_millis(10);
 const PATIENCE: u32 = 25;
 /// How often a pool without memory looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// Where most programs lie.
-const PROGRAMS: [&str; 2] = ["/bin/sh", "/usr/bin/env"];
+/// Where most programs lie, and are looked for.
+const PROGRAMS: [&str; 8] = [
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+    "/bin/sh",
+    "/usr/bin/env",
+];
 /// Longer than the name of any file.
 const NO_NAME: usize = 300;
 /// What is not measured counts as this much.
