@@ -3,8 +3,20 @@
 use std::path::PathBuf;
 
 /// Every scenario, in the order in which they run.
-pub const SCENARIOS: &[&str] =
-    &["cold", "exec", "burst", "sustained", "idle", "stream", "files", "requests", "growth"];
+pub const SCENARIOS: &[&str] = &[
+    "cold",
+    "exec",
+    "terminal",
+    "burst",
+    "sustained",
+    "stream",
+    "files",
+    "bulk",
+    "idle",
+    "pull",
+    "requests",
+    "growth",
+];
 
 const USAGE: &str = "usage: scripts/bench [--quick] [--no-docker] [--only NAME,NAME…] [--write]";
 

@@ -47,7 +47,7 @@ pub struct Ground {
 impl Ground {
     /// On the native provider, with the busybox image.
     pub async fn native(busybox: &Busybox) -> Result<Self, String> {
-        let system = System::new(config(json!({"default": "native"})));
+        let system = System::new(config(json!({"default": "native"}), &[]));
         let mut import = system.command(&["image", "import"]);
         import.arg(busybox.root()).args(["--tag", IMAGE]).stdout(Stdio::null());
         succeed(&mut import)?;
@@ -59,7 +59,20 @@ impl Ground {
         let providers = json!({
             "default": "mock", "mock": {"enabled": true}, "native": {"enabled": false},
         });
-        Self::start(System::new(config(providers)), "mock").await
+        Self::start(System::new(config(providers, &[])), "mock").await
+    }
+
+    /// On the native provider, with a registry to pull from.
+    pub async fn pulling(registry: &str) -> Self {
+        let system = System::new(config(json!({"default": "native"}), &[registry]));
+        Self::start(system, "native").await
+    }
+
+    /// A file on the file system that holds what sandboxes write.
+    pub fn on_the_sandboxes_disk(&self, name: &str) -> PathBuf {
+        let data = self.system.data_dir();
+        let store = data.join("disk/mnt");
+        if store.is_dir() { store.join(name) } else { data.join(name) }
     }
 
     async fn start(mut system: System, provider: &'static str) -> Self {
@@ -122,9 +135,10 @@ impl Ground {
     }
 }
 
-fn config(providers: Value) -> Value {
+fn config(providers: Value, registries: &[&str]) -> Value {
     json!({
         "providers": providers,
+        "images": {"registries": registries},
         "defaults": {"ttl": "1h", "max_sandboxes": 100_000, "max_sandboxes_per_owner": 0},
     })
 }
