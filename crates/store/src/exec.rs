@@ -31,7 +31,7 @@ pub struct ExecEnd {
     pub signal: i32,
     pub timed_out: bool,
     pub oom_killed: bool,
-    /// The reason of the sandbox's end, or `lost`.
+    /// The reason of the sandbox's end, or `lost`. Beside an exit code: its last output is not known.
     pub lost: Option<String>,
 }
 

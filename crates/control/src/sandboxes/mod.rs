@@ -30,4 +30,4 @@ pub use repeat::Obtained;
 pub(crate) use ending::{Endings, begin, settled, sweep};
 pub(crate) use flights::Spawning;
 pub(crate) use repeat::{KEY_LIFE, left_unanswered};
-pub(crate) use watching::{Watching, watch_again};
+pub(crate) use watching::{Watching, last_words_of, watch_again};

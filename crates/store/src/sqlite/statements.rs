@@ -187,7 +187,8 @@ statements! {
     KEEP_OUTPUT = "INSERT INTO exec_outputs (exec, first, runs, bytes) \
         SELECT id, ?3, ?4, ?5 FROM execs WHERE sandbox_id = ?1 AND exec_id = ?2 \
         ON CONFLICT (exec) DO UPDATE SET \
-        first = excluded.first, runs = excluded.runs, bytes = excluded.bytes";
+        first = excluded.first, runs = excluded.runs, bytes = excluded.bytes \
+        WHERE excluded.first + length(excluded.bytes) >= first + length(bytes)";
     TRIM_OUTPUTS = "DELETE FROM exec_outputs WHERE exec IN ( \
         SELECT id FROM execs INDEXED BY exec_newest WHERE sandbox_id = ?1 \
         ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?2)";
