@@ -47,7 +47,7 @@ pub struct Ground {
 impl Ground {
     /// On the native provider, with the busybox image.
     pub async fn native(busybox: &Busybox) -> Result<Self, String> {
-        let system = System::new(config(json!({"default": "native"}), &[]));
+        let system = System::new(config(json!({"default": "native"})));
         let mut import = system.command(&["image", "import"]);
         import.arg(busybox.root()).args(["--tag", IMAGE]).stdout(Stdio::null());
         succeed(&mut import)?;
@@ -59,13 +59,7 @@ impl Ground {
         let providers = json!({
             "default": "mock", "mock": {"enabled": true}, "native": {"enabled": false},
         });
-        Self::start(System::new(config(providers, &[])), "mock").await
-    }
-
-    /// On the native provider, with a registry to pull from.
-    pub async fn pulling(registry: &str) -> Self {
-        let system = System::new(config(json!({"default": "native"}), &[registry]));
-        Self::start(system, "native").await
+        Self::start(System::new(config(providers)), "mock").await
     }
 
     /// A file on the file system that holds what sandboxes write.
@@ -135,10 +129,9 @@ impl Ground {
     }
 }
 
-fn config(providers: Value, registries: &[&str]) -> Value {
+fn config(providers: Value) -> Value {
     json!({
         "providers": providers,
-        "images": {"registries": registries},
         "defaults": {"ttl": "1h", "max_sandboxes": 100_000, "max_sandboxes_per_owner": 0},
     })
 }

@@ -217,9 +217,8 @@ async fn what_was_said_before_the_time_was_up_is_kept() {
     })
     .await;
     // Whether that was all, nobody can know.
-    let (gap, exit) = (&told[told.len() - 2], &told[told.len() - 1]);
-    assert_eq!((&gap["stream"], &gap["lost"]), (&json!("gap"), &json!(0)));
-    assert_eq!(exit["error"], "SANDBOX_DEAD");
+    assert!(told.iter().any(|l| l["stream"] == "gap" && l["lost"] == 0), "{told:?}");
+    assert_eq!(told.last().unwrap()["error"], "SANDBOX_DEAD");
     bed.close().await;
 }
 
