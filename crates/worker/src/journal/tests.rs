@@ -21,6 +21,7 @@ fn intent() -> Intent {
         started: BootTime::from_nanos(1),
         expires_at: Timestamp::from_unix_nanos(9_000_000_000),
         deadline: BootTime::from_nanos(9),
+        warm: false,
     }
 }
 
