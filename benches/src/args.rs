@@ -5,6 +5,7 @@ use std::path::PathBuf;
 /// Every scenario, in the order in which they run.
 pub const SCENARIOS: &[&str] = &[
     "cold",
+    "warm",
     "exec",
     "terminal",
     "burst",

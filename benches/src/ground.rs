@@ -47,7 +47,19 @@ pub struct Ground {
 impl Ground {
     /// On the native provider, with the busybox image.
     pub async fn native(busybox: &Busybox) -> Result<Self, String> {
-        let system = System::new(config(json!({"default": "native"})));
+        Self::native_with(busybox, config(json!({"default": "native"}))).await
+    }
+
+    /// The same, with so many sandboxes kept ready.
+    pub async fn warm(busybox: &Busybox, count: u32) -> Result<Self, String> {
+        let mut config = config(json!({"default": "native"}));
+        config["defaults"]["image"] = json!(IMAGE);
+        config["defaults"]["warm_pool"] = json!(count);
+        Self::native_with(busybox, config).await
+    }
+
+    async fn native_with(busybox: &Busybox, config: Value) -> Result<Self, String> {
+        let system = System::new(config);
         let mut import = system.command(&["image", "import"]);
         import.arg(busybox.root()).args(["--tag", IMAGE]).stdout(Stdio::null());
         succeed(&mut import)?;

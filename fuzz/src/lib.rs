@@ -1,11 +1,13 @@
 //! What must hold for any bytes: the fuzz targets, free of any fuzzer.
 
+mod archive_upload;
 mod frame_decoder;
 mod image_document;
 mod image_layer;
 mod session_words;
 mod tar_import;
 
+pub use archive_upload::archive_upload;
 pub use frame_decoder::frame_decoder;
 pub use image_document::image_document;
 pub use image_layer::image_layer;
@@ -16,7 +18,8 @@ pub use tar_import::tar_import;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
+    ("archive_upload", archive_upload),
     ("frame_decoder", frame_decoder),
     ("image_document", image_document),
     ("image_layer", image_layer),

@@ -11,6 +11,7 @@ mod sandbox;
 mod terminal;
 mod throughput;
 mod together;
+mod warm;
 
 use crate::args::Args;
 use crate::docker::Docker;
@@ -39,6 +40,11 @@ pub async fn run(args: &Args) -> Result<Report, String> {
     }
     if args.wants("pull") {
         pull::measure(&mut bench).await?;
+    }
+    if args.wants("warm") {
+        let ground = Ground::warm(&busybox, warm::POOL).await?;
+        warm::measure(&mut bench, &ground).await?;
+        ground.finish().await?;
     }
     if args.wants("requests") {
         let ground = Ground::mock().await;

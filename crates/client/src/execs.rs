@@ -20,9 +20,23 @@ impl Client {
         self.json_unhurried(self.call(Method::POST, &sandbox(id, "/exec")), &request).await
     }
 
-    /// The commands of a sandbox that have a record, newest first.
+    /// The newest commands of a sandbox, newest first: 1,000 of them.
     pub async fn execs(&self, id: &str) -> Result<Vec<api::Exec>, Error> {
         self.json(self.call(Method::GET, &sandbox(id, "/execs"))).await
+    }
+
+    /// A page of its commands, as `query` asks (`state`, `limit`, `cursor`), and the cursor of the
+    /// next one if there is one.
+    pub async fn execs_page(
+        &self,
+        id: &str,
+        query: &[(&str, &str)],
+    ) -> Result<(Vec<api::Exec>, Option<String>), Error> {
+        let call = self.call(Method::GET, &sandbox(id, "/execs")).query(query);
+        let response = self.send(call.timeout(self.timeout())).await?;
+        let next = response.headers().get("x-next-cursor").and_then(|v| v.to_str().ok());
+        let next = next.map(str::to_owned);
+        Ok((self.read_json(response).await?, next))
     }
 
     pub async fn exec_record(&self, id: &str, exec_id: &str) -> Result<api::Exec, Error> {

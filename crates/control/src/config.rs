@@ -13,9 +13,20 @@ pub struct ControlConfig {
     pub preview_domain: Option<String>,
     /// How long destroyed sandboxes are remembered. Zero: for ever.
     pub record_retention: Duration,
+    pub history: HistoryRetention,
     pub images: ImageRetention,
     /// The worker that wins a tie.
     pub local_worker: WorkerId,
+}
+
+/// Which records of commands are kept. Zero: all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HistoryRetention {
+    /// After their end.
+    pub keep: Duration,
+    /// Of a sandbox, the newest so many that belonged to their callers: those with an id that can
+    /// be asked for again are kept until their time is over.
+    pub per_sandbox: u64,
 }
 
 /// Which images are kept. Zero: all.

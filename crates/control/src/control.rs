@@ -13,8 +13,9 @@ use types::{Timestamp, WorkerId};
 
 use crate::ControlConfig;
 use crate::background::Background;
+use crate::fault::chain;
 use crate::links::{Links, Uplink};
-use crate::sandboxes::{Endings, Spawning, Watching};
+use crate::sandboxes::{Endings, History, Spawning, Watching};
 use crate::workers::Registry;
 
 /// How long a stop waits for spawns and destroys that are under way. What is not done by then is
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub endings: Endings,
     /// Commands whose ends are to be recorded.
     pub watching: Watching,
+    pub history: History,
     pub background: Background,
     pub tracker: TaskTracker,
     pub stopping: CancellationToken,
@@ -55,6 +57,7 @@ impl Control {
             spawning: Arc::default(),
             endings: Endings::default(),
             watching: Watching::default(),
+            history: History::default(),
             background: Background::default(),
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -73,12 +76,21 @@ impl Control {
         self.0.links.attach(id, link);
     }
 
+    /// The server is about to go. A command whose output nobody takes from now on runs on, and the
+    /// next server learns how it ends.
+    pub fn leave(&self) {
+        self.0.history.leave();
+    }
+
     /// Stops the background tasks and waits for short work. Sandboxes stay.
     pub async fn shutdown(&self) {
         self.0.stopping.cancel();
         self.0.tracker.close();
         if tokio::time::timeout(SHUTDOWN_DEADLINE, self.0.tracker.wait()).await.is_err() {
             tracing::warn!(left = self.0.tracker.len(), "stops before all work is done");
+        }
+        if let Err(fault) = self.0.history.write(&self.0).await {
+            tracing::warn!(error = chain(&fault), "the last commands are missing in the history");
         }
     }
 }

@@ -19,11 +19,11 @@ mod state;
 mod workers;
 
 pub use background::TaskRun;
-pub use config::{Context, ControlConfig, Defaults, ImageRetention};
+pub use config::{Context, ControlConfig, Defaults, HistoryRetention, ImageRetention};
 pub use control::Control;
 pub use providers::Readiness;
 pub use sandboxes::{
     Captured, Destroyed, ExecInput, ExecMode, Finding, Obtained, RepeatKey, SpawnInput,
 };
-pub use store::{ExecEnd, ExecRecord};
+pub use store::{CANCELLED, ExecEnd, ExecPage, ExecRecord};
 pub use workers::WorkerView;

@@ -8,7 +8,7 @@ use types::Fault;
 use crate::Control;
 use crate::background::{compare, drive_tasks};
 use crate::fault::{chain, store_fault};
-use crate::sandboxes::watch_again;
+use crate::sandboxes::{keep_history, watch_again};
 
 /// A report is one row; a database that is busy for longer says so elsewhere.
 const FIRST_REPORT: Duration = Duration::from_secs(5);
@@ -28,6 +28,7 @@ impl Control {
             }
         }
         watch_again(inner).await?;
+        keep_history(inner);
         // The worker of this process reports in moments, and takes no sandbox before it did.
         let local = &inner.config.local_worker;
         if inner.links.has(local) {

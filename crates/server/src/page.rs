@@ -9,7 +9,7 @@ use crate::query::Query;
 
 const NEXT: HeaderName = HeaderName::from_static("x-next-cursor");
 /// Entries of one page at most; as many as where only a cursor is given.
-const MOST: u32 = 1000;
+pub(crate) const MOST: u32 = 1000;
 /// A cursor holds a path at most.
 const LONGEST: usize = 8192;
 

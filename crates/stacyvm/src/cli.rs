@@ -222,9 +222,12 @@ pub struct Attach {
 pub struct Ps {
     /// The sandbox
     pub id: String,
-    /// Those that have ended too
+    /// Those that have ended too: its history, also when it has ended itself
     #[arg(long, short)]
     pub all: bool,
+    /// At most so many, the newest
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1000)]
+    pub last: usize,
     #[command(flatten)]
     pub format: Format,
 }

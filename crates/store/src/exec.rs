@@ -2,6 +2,50 @@
 
 use types::{ExecId, OwnerId, SandboxId, TenantId, Timestamp};
 
+/// Why an end is not known: nobody saw it.
+pub const LOST: &str = "lost";
+/// Why an end is not known: its caller left, and it was ended for that.
+pub const CANCELLED: &str = "cancelled";
+
+/// How a command was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecKind {
+    /// Its caller waits for all of its output.
+    Captured,
+    /// Its caller gets the output as it comes.
+    Streamed,
+    /// Over a WebSocket.
+    Socket,
+    Detached,
+}
+
+impl ExecKind {
+    pub const ALL: [Self; 4] = [Self::Captured, Self::Streamed, Self::Socket, Self::Detached];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Captured => "captured",
+            Self::Streamed => "streamed",
+            Self::Socket => "websocket",
+            Self::Detached => "detached",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Which commands of a sandbox to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecPage {
+    /// Only those that have not ended.
+    pub running: bool,
+    /// Newest first, starting after this one.
+    pub after: Option<(Timestamp, ExecId)>,
+    pub limit: u32,
+}
+
 /// A command that was started, or is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecRecord {
@@ -11,9 +55,13 @@ pub struct ExecRecord {
     pub owner_id: Option<OwnerId>,
     /// The beginning of what was asked for, for people.
     pub command: String,
-    /// Of the whole request.
+    /// Of the whole request. Empty: a plain one, which belongs to its caller and cannot be asked
+    /// for again.
     pub fingerprint: String,
+    pub kind: ExecKind,
     pub run_as: Option<String>,
+    /// As it was asked for.
+    pub workdir: Option<String>,
     pub tty: bool,
     pub created_at: Timestamp,
     /// When the sandbox said that it runs.
@@ -31,8 +79,15 @@ pub struct ExecEnd {
     pub signal: i32,
     pub timed_out: bool,
     pub oom_killed: bool,
-    /// The reason of the sandbox's end, or `lost`. Beside an exit code: its last output is not known.
+    /// The reason of the sandbox's end, or [`LOST`], or [`CANCELLED`]. Beside an exit code: its last
+    /// output is not known.
     pub lost: Option<String>,
+}
+
+impl ExecRecord {
+    pub fn is_plain(&self) -> bool {
+        self.fingerprint.is_empty()
+    }
 }
 
 /// The last output of a command.

@@ -8,7 +8,7 @@ use types::{
     Timestamp, WorkerId,
 };
 
-use crate::{ExecEnd, ExecOutput, ExecRecord, StoreError};
+use crate::{ExecEnd, ExecOutput, ExecPage, ExecRecord, StoreError};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -203,8 +203,13 @@ pub trait Store: Send + Sync {
 
     fn exec(&self, of: SandboxId, exec: ExecId) -> Answer<'_, Option<ExecRecord>>;
 
-    /// Commands of a sandbox, newest first, at most `limit`.
-    fn execs(&self, of: SandboxId, limit: u32) -> Answer<'_, Vec<ExecRecord>>;
+    /// Adds plain records, or ends those that are known; an end that is known stays. Of each of
+    /// their sandboxes the oldest plain ones that have ended go, until `keep` are left; 0: none go.
+    /// All or nothing, and the same again changes nothing.
+    fn record_execs(&self, records: Vec<ExecRecord>, keep: u64) -> Answer<'_, ()>;
+
+    /// Commands of a sandbox, newest first, and by id, descending, among equals.
+    fn execs(&self, of: SandboxId, page: ExecPage) -> Answer<'_, Vec<ExecRecord>>;
 
     /// Every command that has not ended. For the start, not for requests.
     fn running_execs(&self) -> Answer<'_, Vec<ExecRecord>>;

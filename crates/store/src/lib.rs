@@ -11,7 +11,7 @@ mod interface;
 mod sqlite;
 
 pub use error::StoreError;
-pub use exec::{ExecEnd, ExecOutput, ExecRecord};
+pub use exec::{CANCELLED, ExecEnd, ExecKind, ExecOutput, ExecPage, ExecRecord, LOST};
 pub use interface::{
     BoxFuture, Change, Counts, Earlier, InsertOutcome, Limits, ListFilter, NameOf, SpawnKey, Store,
     WorkerRecord,

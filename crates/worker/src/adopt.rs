@@ -193,7 +193,12 @@ async fn adopt(core: &Arc<Core>, found: Found) {
             core.ttl.set(&sandbox.id, expiry.deadline);
             core.report(&sandbox, false);
         }
-        Last::Running => take_back(core, &sandbox, expiry).await,
+        Last::Running => {
+            take_back(core, &sandbox, expiry).await;
+            if journal.taken {
+                core.tell_end(&sandbox, Duration::ZERO);
+            }
+        }
     }
 }
 

@@ -158,6 +158,7 @@ fn spec(order: ExecOrder, stdin: &Stdin) -> ExecSpec {
         watch: false,
         tty: order.tty,
         user: order.user,
+        quiet: false,
     }
 }
 

@@ -127,6 +127,8 @@ pub(crate) struct Exec {
     pub failed: Option<AgentError>,
     /// Said on stderr before the end.
     pub last_words: Option<&'static str>,
+    /// Nothing of it is on the console.
+    pub quiet: bool,
 }
 
 /// The end of the main process.

@@ -216,7 +216,9 @@ impl Agent {
         let Some(mut exec) = self.execs.remove(&key) else { return };
         let done = exec.done();
         let note = if exec.timed_out { " (timed out)" } else { "" };
-        self.console.note(&format!("exec {} exited: {}{note}", exec.id, done.exit_code));
+        if !exec.quiet {
+            self.console.note(&format!("exec {} exited: {}{note}", exec.id, done.exit_code));
+        }
         for channel in [Channel::Out, Channel::Err] {
             // A terminal hangs up instead: that is what its programs expect.
             if let Some(pipe) = exec.stream(channel).pipe.take()

@@ -76,6 +76,7 @@ impl Agent {
             cancelled: false,
             failed: None,
             last_words: None,
+            quiet: spec.quiet,
         };
         match started {
             Started::Child(pid) => {
@@ -96,8 +97,10 @@ impl Agent {
         }
         self.open_call(id, call, if spec.detach { Work::View(key) } else { Work::Exec(key) });
         self.watch_exec(key);
-        let name = spec.argv.first().map_or("", String::as_str);
-        self.console.note(&format!("exec {} started: {}", spec.exec_id, escape(name, NAME)));
+        if !spec.quiet {
+            let name = spec.argv.first().map_or("", String::as_str);
+            self.console.note(&format!("exec {} started: {}", spec.exec_id, escape(name, NAME)));
+        }
         self.tell_started(key);
         Ok(())
     }

@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use protocol::worker::{ByteStream, ExecControl, ExecEvent, ExecStream, Stdin, TtySize};
-use store::{ExecEnd, ExecRecord};
+use store::{ExecKind, ExecPage, ExecRecord};
 use types::{ErrorCode, ExecId, Fault, Sandbox};
 
 use super::ExecInput;
 use super::exec::stream_timeout;
+use super::history::end_of;
 use super::recorded::{self, Opened, Opening, stdin_of};
 use crate::fault::{store_fault, within};
 use crate::{Context, Control};
 
 /// For what an agent answers at once.
 const ASK_DEADLINE: Duration = Duration::from_secs(30);
-/// Commands in a list.
-const LISTED: u32 = 1000;
 
 impl Control {
     /// Starts a command that belongs to nobody. The same `exec_id` again starts nothing.
@@ -27,7 +26,8 @@ impl Control {
     ) -> Result<ExecId, Fault> {
         let timeout = stream_timeout(&self.0.config.defaults, input.timeout)?;
         let stdin = stdin_of(&input, true);
-        let opening = Opening { input, timeout, watch: false, stdin };
+        let kind = ExecKind::Detached;
+        let opening = Opening { input, kind, timeout, watch: false, stdin };
         Ok(recorded::open(&self.0, ctx, id, opening).await?.exec_id)
     }
 
@@ -42,16 +42,36 @@ impl Control {
         stdin: Stdin,
     ) -> Result<(ExecId, ExecStream, bool), Fault> {
         let timeout = stream_timeout(&self.0.config.defaults, input.timeout)?;
-        let opening = Opening { input, timeout, watch: true, stdin };
+        let kind = ExecKind::Socket;
+        let opening = Opening { input, kind, timeout, watch: true, stdin };
         let Opened { exec_id, events, fresh } = recorded::open(&self.0, ctx, id, opening).await?;
         let events = events.ok_or_else(|| Fault::internal("watching the command failed"))?;
         Ok((exec_id, events, fresh))
     }
 
-    /// The commands of a sandbox that have a record, newest first; also of one that is gone.
-    pub async fn execs(&self, ctx: &Context, id: &str) -> Result<Vec<ExecRecord>, Fault> {
-        let sandbox = self.0.record(ctx, id).await?;
-        self.0.store.execs(sandbox.id, LISTED).await.map_err(store_fault)
+    /// The commands of a sandbox, newest first; also of one that is gone, and forgotten.
+    pub async fn execs(
+        &self,
+        ctx: &Context,
+        id: &str,
+        page: ExecPage,
+    ) -> Result<Vec<ExecRecord>, Fault> {
+        let inner = &self.0;
+        inner.told().await;
+        let known = match inner.record(ctx, id).await {
+            Err(fault) if fault.code != ErrorCode::NotFound => return Err(fault),
+            known => known,
+        };
+        let of = inner.sandbox_id(id)?;
+        let mut found = inner.store.execs(of, page).await.map_err(store_fault)?;
+        if let Err(unknown) = known {
+            // Its record went first. Each of its commands says whose it was.
+            found.retain(|r| ctx.tenant.is_none() || ctx.tenant == r.tenant_id);
+            if found.is_empty() {
+                return Err(unknown);
+            }
+        }
+        Ok(found)
     }
 
     pub async fn exec_record(
@@ -141,6 +161,7 @@ impl Control {
         if record.end.is_some() {
             return Ok(record);
         }
+        recorded::own(&record)?;
         let link = self.0.link_of(&sandbox)?;
         let waiting = link.exec_wait(sandbox.id, record.exec_id.clone());
         let waited = match timeout {
@@ -151,17 +172,7 @@ impl Control {
             },
         };
         match waited {
-            Ok(exit) => Ok(ExecRecord {
-                end: Some(ExecEnd {
-                    at: self.0.clock.wall(),
-                    exit_code: Some(exit.exit_code),
-                    signal: exit.signal,
-                    timed_out: exit.timed_out,
-                    oom_killed: exit.oom_killed,
-                    lost: None,
-                }),
-                ..record
-            }),
+            Ok(exit) => Ok(ExecRecord { end: Some(end_of(&self.0, &exit)), ..record }),
             Err(fault) => match self.found(ctx, id, exec).await? {
                 (_, record) if record.end.is_some() => Ok(record),
                 _ => Err(fault),
@@ -183,6 +194,7 @@ impl Control {
         let sandbox = self.0.record(ctx, id).await?;
         let none = || Fault::not_found("no such command in that sandbox");
         let exec_id = ExecId::parse(exec).map_err(|_| none())?;
+        self.0.told().await;
         let found = self.0.store.exec(sandbox.id.clone(), exec_id).await.map_err(store_fault)?;
         Ok((sandbox, found.ok_or_else(none)?))
     }

@@ -1,15 +1,18 @@
 //! Exec: running a command, captured or streamed. What is wrong with the request is said before the
-//! sandbox is looked up. A command whose id the caller chose has a record, and runs once.
+//! sandbox is looked up. A command whose id the caller chose is recorded first, and runs once; any
+//! other is recorded behind its caller's back.
 
 use std::time::Duration;
 
 use futures_util::stream;
 use protocol::worker::{ExecExit, ExecOrder, ExecStream, Stdin};
+use store::ExecKind;
 use types::{ErrorCode, ExecId, Fault};
 
 use super::ExecInput;
 use super::argv::argv;
 use super::capture::collect;
+use super::history::Note;
 use super::recorded::{self, Opening};
 use crate::fault::{limit, within};
 use crate::{Context, Control, Defaults};
@@ -38,7 +41,7 @@ impl Control {
     pub async fn exec(&self, ctx: &Context, id: &str, input: ExecInput) -> Result<Captured, Fault> {
         let inner = &self.0;
         let timeout = captured_timeout(&inner.config.defaults, input.timeout)?;
-        let (events, began) = self.start_exec(ctx, id, input, timeout).await?;
+        let (events, began) = self.start_exec(ctx, id, input, timeout, ExecKind::Captured).await?;
         let max = inner.config.max_output_bytes;
         let collecting = collect(id, events, max);
         let collected = match timeout {
@@ -66,7 +69,18 @@ impl Control {
         input: ExecInput,
     ) -> Result<ExecStream, Fault> {
         let timeout = stream_timeout(&self.0.config.defaults, input.timeout)?;
-        Ok(self.start_exec(ctx, id, input, timeout).await?.0)
+        Ok(self.start_exec(ctx, id, input, timeout, ExecKind::Streamed).await?.0)
+    }
+
+    /// The same for one who asked over a WebSocket, without a conversation.
+    pub async fn exec_socket(
+        &self,
+        ctx: &Context,
+        id: &str,
+        input: ExecInput,
+    ) -> Result<ExecStream, Fault> {
+        let timeout = stream_timeout(&self.0.config.defaults, input.timeout)?;
+        Ok(self.start_exec(ctx, id, input, timeout, ExecKind::Socket).await?.0)
     }
 
     async fn start_exec(
@@ -75,11 +89,12 @@ impl Control {
         id: &str,
         input: ExecInput,
         timeout: Option<Duration>,
+        kind: ExecKind,
     ) -> Result<(ExecStream, types::clock::BootTime), Fault> {
         if input.exec_id.is_some() {
             let began = self.0.clock.boot();
             let stdin = input_of(&input);
-            let opening = Opening { input, timeout, watch: true, stdin };
+            let opening = Opening { input, kind, timeout, watch: true, stdin };
             let opened = recorded::open(&self.0, ctx, id, opening).await?;
             let events = opened.events.ok_or_else(|| Fault::internal("watching the command"))?;
             return Ok((events, began));
@@ -87,9 +102,12 @@ impl Control {
         let argv = argv(&input)?;
         let stdin = input_of(&input);
         let (sandbox, link) = self.0.usable(ctx, id).await?;
+        let exec_id = new_id()?;
+        let record = recorded::record(&self.0, ctx, &sandbox, &exec_id, &input, kind);
+        let mut note = Note::new(&self.0, record);
         let order = ExecOrder {
-            sandbox_id: sandbox.id.clone(),
-            exec_id: new_id()?,
+            sandbox_id: sandbox.id,
+            exec_id,
             argv,
             env: input.env,
             workdir: input.workdir.filter(|w| !w.trim().is_empty()),
@@ -99,9 +117,20 @@ impl Control {
             detach: false,
         };
         let began = self.0.clock.boot();
-        let events =
-            within(START_DEADLINE, "starting the command", link.exec(order, stdin)).await?;
-        Ok((events, began))
+        match within(START_DEADLINE, "starting the command", link.exec(order, stdin)).await {
+            Ok(events) => {
+                note.started();
+                Ok((note.follow(events), began))
+            }
+            Err(fault) => {
+                if recorded::is_open(fault.code) {
+                    note.lost();
+                } else {
+                    note.refused();
+                }
+                Err(fault)
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod files;
 mod find;
 mod flights;
 mod get;
+mod history;
 mod inputs;
 mod making;
 mod prune;
@@ -29,5 +30,6 @@ pub use repeat::Obtained;
 
 pub(crate) use ending::{Endings, begin, settled, sweep};
 pub(crate) use flights::Spawning;
+pub(crate) use history::{History, keep_history};
 pub(crate) use repeat::{KEY_LIFE, left_unanswered};
 pub(crate) use watching::{Watching, last_words_of, watch_again};

@@ -10,7 +10,7 @@ use protocol::worker::{
     AttachOrder, Bytes, ExecEvent, ExecExit, ExecOrder, ExecStream, OutputStream, Stdin, WorkerLink,
 };
 use sha2::{Digest, Sha256};
-use store::{ExecOutput, ExecRecord};
+use store::{CANCELLED, ExecKind, ExecOutput, ExecRecord};
 use types::{EndedReason, ErrorCode, ExecId, Fault, Sandbox};
 
 use super::exec::{START_DEADLINE, input_of, new_id};
@@ -26,6 +26,7 @@ const SUMMARY: usize = 512;
 /// What starting a command with a record is about.
 pub(super) struct Opening {
     pub input: ExecInput,
+    pub kind: ExecKind,
     pub timeout: Option<Duration>,
     /// Look at its output, and hold it to that pace.
     pub watch: bool,
@@ -67,17 +68,8 @@ pub(super) async fn open(
         None => new_id()?,
     };
     let record = ExecRecord {
-        sandbox_id: sandbox.id.clone(),
-        exec_id: exec_id.clone(),
-        tenant_id: ctx.tenant.clone().or(sandbox.tenant_id.clone()),
-        owner_id: ctx.owner.clone().or(sandbox.owner_id.clone()),
-        command: summary(&opening.input),
         fingerprint: fingerprint.clone(),
-        run_as: opening.input.user.clone(),
-        tty: opening.input.tty.is_some(),
-        created_at: inner.clock.wall(),
-        started_at: None,
-        end: None,
+        ..record(inner, ctx, &sandbox, &exec_id, &opening.input, opening.kind)
     };
     let known = inner.store.insert_exec(record).await.map_err(store_fault)?;
     // One that is recorded and never said to run may have been started all the same: the sandbox
@@ -148,7 +140,7 @@ async fn begin(
 }
 
 /// Whether a start that failed so may have happened all the same.
-fn is_open(code: ErrorCode) -> bool {
+pub(super) fn is_open(code: ErrorCode) -> bool {
     matches!(
         code,
         ErrorCode::Unavailable
@@ -188,6 +180,7 @@ pub(super) async fn output(
 ) -> Result<ExecStream, Fault> {
     let (of, exec_id) = (record.sandbox_id.clone(), record.exec_id.clone());
     if record.end.is_none() {
+        own(&record)?;
         let link = inner.link_of(sandbox)?;
         let (sandbox_id, exec_id) = (of.clone(), exec_id.clone());
         let order = AttachOrder { sandbox_id, exec_id, offset, follow, hold };
@@ -204,6 +197,16 @@ pub(super) async fn output(
         }
     }
     kept(inner, record, offset).await
+}
+
+/// Of a plain one that runs only its caller sees more than that it does.
+pub(super) fn own(record: &ExecRecord) -> Result<(), Fault> {
+    if record.is_plain() {
+        let text = "this command belongs to its caller: only one that was started with detach, an \
+                    exec_id or over the WebSocket can be attached to";
+        return Err(Fault::new(ErrorCode::Conflict, text));
+    }
+    Ok(())
 }
 
 /// What the record of an ended command holds, as a stream.
@@ -251,6 +254,9 @@ pub(super) fn end_of(record: &ExecRecord) -> Result<ExecEvent, Fault> {
         })),
         None => {
             let lost = end.and_then(|end| end.lost.as_deref());
+            if lost == Some(CANCELLED) {
+                return Err(Fault::new(ErrorCode::Conflict, "the command was cancelled"));
+            }
             let how = lost.and_then(EndedReason::parse).unwrap_or(EndedReason::Lost).in_words();
             let id = &record.sandbox_id;
             Err(Fault::dead(format!("how the command ended is not known: sandbox {id} {how}")))
@@ -279,12 +285,48 @@ fn fingerprint(input: &ExecInput, argv: &[String]) -> String {
     HEXLOWER.encode(&hash.finalize())
 }
 
-fn summary(input: &ExecInput) -> String {
-    let words = std::iter::once(&input.command).chain(&input.args);
-    let text = words.map(String::as_str).collect::<Vec<_>>().join(" ");
-    let mut short: String = text.chars().take(SUMMARY).collect();
-    if short.len() < text.len() {
-        short.push('…');
+/// A command as it is remembered: not its environment nor its input, which hold secrets.
+pub(super) fn record(
+    inner: &Inner,
+    ctx: &Context,
+    sandbox: &Sandbox,
+    exec_id: &ExecId,
+    input: &ExecInput,
+    kind: ExecKind,
+) -> ExecRecord {
+    let words = std::iter::once(&input.command).chain(&input.args).map(String::as_str);
+    let workdir = input.workdir.as_deref().map(str::trim).filter(|w| !w.is_empty());
+    ExecRecord {
+        sandbox_id: sandbox.id.clone(),
+        exec_id: exec_id.clone(),
+        tenant_id: ctx.tenant.clone().or(sandbox.tenant_id.clone()),
+        owner_id: ctx.owner.clone().or(sandbox.owner_id.clone()),
+        command: summary(words),
+        fingerprint: String::new(),
+        kind,
+        run_as: input.user.as_deref().map(|user| summary([user])),
+        workdir: workdir.map(|dir| summary([dir])),
+        tty: input.tty.is_some(),
+        created_at: inner.clock.wall(),
+        started_at: None,
+        end: None,
+    }
+}
+
+/// The beginning of some words; no more of them is looked at.
+fn summary<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let mut short = String::new();
+    let mut room = SUMMARY;
+    for word in words {
+        let space = if short.is_empty() { "" } else { " " };
+        for c in space.chars().chain(word.chars()) {
+            if room == 0 {
+                short.push('…');
+                return short;
+            }
+            short.push(c);
+            room -= 1;
+        }
     }
     short
 }

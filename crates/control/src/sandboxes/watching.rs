@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use protocol::worker::{AttachOrder, ExecEvent, ExecExit, OutputStream, WorkerLink};
-use store::{ExecEnd, ExecOutput};
+use store::{ExecEnd, ExecOutput, LOST};
 use types::{EndedReason, ErrorCode, ExecId, Fault, SandboxId, SandboxState};
 
+use super::history::{end_of, lost_for};
 use crate::control::Inner;
 use crate::fault::{chain, store_fault};
 
@@ -236,13 +237,9 @@ impl Watched {
     async fn ended(&self, exit: ExecExit) -> Result<(), Fault> {
         let output = self.last_output().await?;
         let end = ExecEnd {
-            at: self.inner.clock.wall(),
-            exit_code: Some(exit.exit_code),
-            signal: exit.signal,
-            timed_out: exit.timed_out,
-            oom_killed: exit.oom_killed,
             // How it ended is known, what it said in the end is not.
-            lost: output.is_none().then(|| EndedReason::Lost.as_str().to_owned()),
+            lost: output.is_none().then(|| LOST.to_owned()),
+            ..end_of(&self.inner, &exit)
         };
         // It may have ended before anybody heard that it runs.
         self.note_started().await?;
@@ -266,14 +263,7 @@ impl Watched {
     }
 
     async fn lost(&self, reason: EndedReason) -> Result<(), Fault> {
-        let end = ExecEnd {
-            at: self.inner.clock.wall(),
-            exit_code: None,
-            signal: 0,
-            timed_out: false,
-            oom_killed: false,
-            lost: Some(reason.as_str().to_owned()),
-        };
+        let end = lost_for(&self.inner, reason.as_str());
         let store = &self.inner.store;
         let recorded = store.end_exec(self.of.clone(), self.exec_id(), Some(end), None).await;
         recorded.map_err(store_fault)

@@ -9,6 +9,7 @@ mod destroy;
 mod exec;
 mod extend;
 mod find;
+mod history;
 mod leaks;
 mod reach;
 mod recorded;

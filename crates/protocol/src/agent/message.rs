@@ -205,6 +205,8 @@ pub struct ExecSpec {
     pub tty: Option<TtySize>,
     /// The user to run as: a name of the image or a uid, and a group or gid behind a colon.
     pub user: Option<String>,
+    /// Nothing of it is on the console.
+    pub quiet: bool,
 }
 
 /// The size of a terminal, in characters.

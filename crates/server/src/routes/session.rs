@@ -116,7 +116,7 @@ impl Session {
                 return Err(Fault::bad_request(text));
             }
             let input = input(request, encoding)?;
-            let events = self.app.control.exec_stream(&self.context, &self.id, input).await?;
+            let events = self.app.control.exec_socket(&self.context, &self.id, input).await?;
             Ok((events, encoding))
         };
         let (events, encoding) = match started.await {

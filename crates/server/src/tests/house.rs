@@ -101,6 +101,7 @@ fn control_config(local_worker: WorkerId) -> ControlConfig {
         max_output_bytes: 1024 * 1024,
         preview_domain: Some("localhost".into()),
         record_retention: minutes(60),
+        history: Default::default(),
         images: Default::default(),
         local_worker,
     }

@@ -6,6 +6,7 @@ mod house;
 mod answers;
 mod content;
 mod doors;
+mod history;
 mod leaving;
 mod pages;
 mod repeats;

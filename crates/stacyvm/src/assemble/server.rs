@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{Control, ControlConfig, Defaults, ImageRetention};
+use control::{Control, ControlConfig, Defaults, HistoryRetention, ImageRetention};
 use server::{AuthConfig, Server, ServerConfig};
 use store::{SqliteOptions, SqliteStore, Store};
 use tokio::net::TcpListener;
@@ -81,7 +81,11 @@ async fn run(loaded: &Loaded, serving: &Serving, stop: CancellationToken) -> Res
         started = starting => match started {
             Ok((worker, providers)) => {
                 let keep = KeepCommands(worker.clone());
-                let ended = http.until(&stop, || worker.keep_commands()).await;
+                let ended = http.until(&stop, || {
+                    control.leave();
+                    worker.keep_commands();
+                });
+                let ended = ended.await;
                 drop(keep);
                 control.shutdown().await;
                 worker.shutdown().await;
@@ -199,6 +203,10 @@ fn control_config(config: &Config, local_worker: WorkerId) -> ControlConfig {
         max_output_bytes: config.exec.max_output_bytes,
         preview_domain: (!domain.is_empty()).then(|| domain.clone()),
         record_retention: config.retention.sandboxes,
+        history: HistoryRetention {
+            keep: config.retention.execs,
+            per_sandbox: config.retention.execs_per_sandbox,
+        },
         images: ImageRetention {
             unused_for: config.retention.images,
             bytes: config.retention.images_size_mb.saturating_mul(1 << 20),

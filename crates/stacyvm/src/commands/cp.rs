@@ -1,5 +1,6 @@
-//! `cp`: files between here and a sandbox, directories as archives, and pipes.
+//! `cp`: files between here and a sandbox, or two of them; directories as archives, and pipes.
 
+mod across;
 mod place;
 mod progress;
 mod tree;
@@ -37,10 +38,12 @@ pub async fn run(global: &Global, args: Cp) -> Result<(), Failure> {
             drain(&mut content, out, progress).await
         }
         (Place::Inside { id, path }, Place::Here(to)) => out_of(&client, id, path, to).await,
-        _ => Err(Failure {
-            text: "one side has to be a sandbox's, like ID:/path, and the other is none".into(),
-            code: 2,
-        }),
+        (Place::Inside { id, path }, Place::Inside { id: other, path: to }) => {
+            across::run(&client, (id, path), (other, to)).await
+        }
+        (Place::Here(_) | Place::Pipe, Place::Here(_) | Place::Pipe) => {
+            Err(Failure { text: "one side has to be a sandbox's, like ID:/path".into(), code: 2 })
+        }
     }
 }
 

@@ -99,6 +99,7 @@ fn every_key_of_the_contract_loads_at_its_default() {
             || path.starts_with("images.")
             || path.starts_with("retention.images")
             || path.starts_with("defaults.warm_pool")
+            || path.starts_with("retention.execs")
             || path.starts_with("providers.native.");
         assert_eq!(loaded.is_set(&path), !is_ours, "{path}");
     }

@@ -25,6 +25,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(3, "0003_spawn_claims"),
     migration!(4, "0004_finding"),
     migration!(5, "0005_execs"),
+    migration!(6, "0006_exec_history"),
 ];
 
 /// The schema version that this program speaks.
@@ -101,7 +102,17 @@ mod tests {
                 let labelled = "UPDATE sandboxes SET metadata = '{\"k\":\"v\"}' WHERE id <> 'a'";
                 db.execute(labelled, []).unwrap();
             }
+            if from == 5 {
+                db.execute(
+                    "INSERT INTO execs (sandbox_id, exec_id, command, fingerprint, tty, \
+                     created_at) VALUES ('a', 'job', 'sleep 1', 'f', 0, 1)",
+                    [],
+                )
+                .unwrap();
+            }
             run(&mut db, 2).unwrap();
+            let kinds = number(&db, "SELECT count(*) FROM execs WHERE kind = 'detached'");
+            assert_eq!(kinds, u32::from(from == 5));
             let labels = "SELECT count(*) FROM labels WHERE label_key = 'k' AND label_value = 'v'";
             assert_eq!(number(&db, labels), if (1..4).contains(&from) { 2 } else { 0 });
             assert_eq!(schema(&db), schema(&fresh), "from version {from}");

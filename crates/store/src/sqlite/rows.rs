@@ -12,7 +12,7 @@ use types::{
     TenantId, Timestamp, WorkerId,
 };
 
-use crate::{ExecEnd, ExecOutput, ExecRecord, WorkerRecord};
+use crate::{ExecEnd, ExecKind, ExecOutput, ExecRecord, WorkerRecord};
 
 /// Nanoseconds as SQLite keeps them: 1677 to 2262, and "never" is the last of them.
 pub(super) fn nanos(time: Timestamp) -> i64 {
@@ -102,6 +102,8 @@ pub(super) fn exec(row: &Row<'_>) -> Result<ExecRecord> {
         tty: row.get(7)?,
         created_at: time(row, 8)?,
         started_at: started.map(|n| Timestamp::from_unix_nanos(n.into())),
+        kind: word(row, 16, |text: String| ExecKind::parse(&text).ok_or("an unknown kind"))?,
+        workdir: row.get(17)?,
         end,
     })
 }

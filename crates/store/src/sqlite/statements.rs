@@ -29,7 +29,7 @@ macro_rules! worker_columns {
 macro_rules! exec_columns {
     () => {
         "sandbox_id, exec_id, tenant_id, owner_id, command, fingerprint, run_as, tty, created_at, \
-         started_at, ended_at, exit_code, signal, timed_out, oom_killed, lost"
+         started_at, ended_at, exit_code, signal, timed_out, oom_killed, lost, kind, workdir"
     };
 }
 
@@ -164,15 +164,37 @@ statements! {
     GET_WORKER = concat!("SELECT ", worker_columns!(), " FROM workers WHERE id = ?1");
     LIST_WORKERS = concat!("SELECT ", worker_columns!(), " FROM workers ORDER BY id");
     INSERT_EXEC = "INSERT INTO execs (sandbox_id, exec_id, tenant_id, owner_id, command, \
-        fingerprint, run_as, tty, created_at, started_at) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+        fingerprint, run_as, tty, created_at, started_at, kind, workdir) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
         ON CONFLICT (sandbox_id, exec_id) DO NOTHING";
+    /// A plain one, new or now ended. Whatever ended it first stays.
+    RECORD_EXEC = concat!(
+        "INSERT INTO execs (", exec_columns!(), ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
+         ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+         ON CONFLICT (sandbox_id, exec_id) DO UPDATE SET ended_at = excluded.ended_at, \
+         exit_code = excluded.exit_code, signal = excluded.signal, \
+         timed_out = excluded.timed_out, oom_killed = excluded.oom_killed, lost = excluded.lost \
+         WHERE execs.ended_at IS NULL AND execs.fingerprint = '' \
+         AND excluded.ended_at IS NOT NULL"
+    );
+    WHY_ENDED = "SELECT ended_reason FROM sandboxes WHERE id = ?1";
+    COUNT_PLAIN_EXECS = "SELECT plain FROM exec_counts WHERE sandbox_id = ?1";
+    TRIM_PLAIN_EXECS = "DELETE FROM execs WHERE id IN ( \
+        SELECT id FROM execs INDEXED BY exec_plain WHERE sandbox_id = ?1 AND fingerprint = '' \
+        AND ended_at IS NOT NULL ORDER BY created_at LIMIT ?2)";
     GET_EXEC = concat!(
         "SELECT ", exec_columns!(), " FROM execs WHERE sandbox_id = ?1 AND exec_id = ?2"
     );
     LIST_EXECS = concat!(
         "SELECT ", exec_columns!(), " FROM execs INDEXED BY exec_newest \
-         WHERE sandbox_id = ?1 ORDER BY created_at DESC, id DESC LIMIT ?2"
+         WHERE sandbox_id = ?1 AND created_at <= ?2 AND (created_at < ?2 OR exec_id < ?3) \
+         ORDER BY created_at DESC, exec_id DESC LIMIT ?4"
+    );
+    LIST_RUNNING_EXECS_OF = concat!(
+        "SELECT ", exec_columns!(), " FROM execs INDEXED BY exec_running \
+         WHERE sandbox_id = ?1 AND ended_at IS NULL \
+         AND created_at <= ?2 AND (created_at < ?2 OR exec_id < ?3) \
+         ORDER BY created_at DESC, exec_id DESC LIMIT ?4"
     );
     LIST_RUNNING_EXECS = concat!(
         "SELECT ", exec_columns!(), " FROM execs INDEXED BY exec_running WHERE ended_at IS NULL"
@@ -190,8 +212,8 @@ statements! {
         first = excluded.first, runs = excluded.runs, bytes = excluded.bytes \
         WHERE excluded.first + length(excluded.bytes) >= first + length(bytes)";
     TRIM_OUTPUTS = "DELETE FROM exec_outputs WHERE exec IN ( \
-        SELECT id FROM execs INDEXED BY exec_newest WHERE sandbox_id = ?1 \
-        ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?2)";
+        SELECT id FROM execs INDEXED BY exec_named WHERE sandbox_id = ?1 AND fingerprint <> '' \
+        ORDER BY created_at DESC, exec_id DESC LIMIT -1 OFFSET ?2)";
     GET_OUTPUT = "SELECT first, runs, bytes FROM exec_outputs WHERE exec = \
         (SELECT id FROM execs WHERE sandbox_id = ?1 AND exec_id = ?2)";
     PURGE_EXECS = "DELETE FROM execs WHERE id IN ( \
@@ -226,10 +248,15 @@ mod tests {
                     || line.contains("SCAN live_counts")
                     || line.contains("SCAN spawn_keys")
                     || line.contains("SCAN labels")
+                    || line.contains("SCAN exec_counts")
                     || (line.contains("SCAN execs") && *name != "LIST_RUNNING_EXECS");
                 assert!(!scans && !line.contains("TEMP B-TREE"), "{name}: {line}");
             }
         }
+        // What a trigger does cannot name its index.
+        let of_trigger = "UPDATE execs SET lost = 'x' WHERE sandbox_id = ?1 AND ended_at IS NULL";
+        let lines = plan(&db, of_trigger);
+        assert!(lines.iter().all(|line| line.contains("exec_running")), "{lines:?}");
         // The check itself can fail.
         let scan = plan(&db, "SELECT id FROM sandboxes WHERE image = 'x'");
         assert!(scan.iter().any(|line| line.contains("SCAN sandboxes")), "{scan:?}");

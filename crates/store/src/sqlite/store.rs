@@ -17,8 +17,8 @@ use super::{
 };
 use crate::interface::Answer;
 use crate::{
-    BoxFuture, Change, Counts, ExecEnd, ExecOutput, ExecRecord, InsertOutcome, Limits, ListFilter,
-    NameOf, SpawnKey, Store, StoreError, WorkerRecord,
+    BoxFuture, Change, Counts, ExecEnd, ExecOutput, ExecPage, ExecRecord, InsertOutcome, Limits,
+    ListFilter, NameOf, SpawnKey, Store, StoreError, WorkerRecord,
 };
 
 /// How the store waits and how wide it is.
@@ -218,8 +218,12 @@ impl Store for SqliteStore {
         Box::pin(self.readers.ask(move |db| execs::get(db, &of, &exec)))
     }
 
-    fn execs(&self, of: SandboxId, limit: u32) -> Answer<'_, Vec<ExecRecord>> {
-        Box::pin(self.readers.ask(move |db| execs::list(db, &of, limit)))
+    fn record_execs(&self, records: Vec<ExecRecord>, keep: u64) -> Answer<'_, ()> {
+        Box::pin(self.writer.ask(move |db| execs::record(db, &records, keep)))
+    }
+
+    fn execs(&self, of: SandboxId, page: ExecPage) -> Answer<'_, Vec<ExecRecord>> {
+        Box::pin(self.readers.ask(move |db| execs::list(db, &of, &page)))
     }
 
     fn running_execs(&self) -> Answer<'_, Vec<ExecRecord>> {

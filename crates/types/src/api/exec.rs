@@ -64,12 +64,17 @@ pub struct Exec {
     pub exec_id: String,
     pub sandbox_id: String,
     pub command: String,
-    /// `starting`, `running`, `exited`, or `lost`: nobody knows how it ended.
+    /// How it was asked for: `captured`, `streamed`, `websocket`, `detached`.
+    #[serde(default)]
+    pub kind: String,
+    /// `starting`, `running`, `exited`, `cancelled`, or `lost`: nobody knows how it ended.
     pub state: String,
     #[serde(default, skip_serializing_if = "is_false")]
     pub tty: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_id: Option<String>,
     pub created_at: Timestamp,
@@ -77,6 +82,9 @@ pub struct Exec {
     pub started_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// From its start to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use protocol::worker::ArchiveFormat;
 use types::Fault;
 
-use super::{Input, PIECE, broken};
+use super::{PIECE, broken};
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
@@ -17,7 +17,10 @@ const WINDOW_LOG: u32 = 23;
 const ZSTD_LEVEL: i32 = 3;
 
 /// The archive without its compression.
-pub(super) fn open(input: Input, format: Option<ArchiveFormat>) -> Result<Box<dyn Read>, Fault> {
+pub(super) fn open(
+    input: impl Read + 'static,
+    format: Option<ArchiveFormat>,
+) -> Result<Box<dyn Read>, Fault> {
     let mut input = BufReader::with_capacity(PIECE, input);
     let unreadable = |e| broken("the archive cannot be read").caused_by(e);
     let format = match format {

@@ -18,7 +18,7 @@ use protocol::worker::{ArchiveFormat, ByteStream};
 use tokio::sync::{Semaphore, mpsc};
 use types::{ErrorCode, Fault};
 
-pub use reader::to_tree;
+use reader::to_tree;
 
 /// Pieces between the codec and its neighbours.
 const PIECES: usize = 4;
@@ -45,6 +45,15 @@ pub(crate) fn unpacking(format: Option<ArchiveFormat>) -> Result<Codec, Fault> {
         let plain = compression::open(input, format)?;
         reader::to_tree(plain, &mut |bytes| output.send(bytes))
     })
+}
+
+/// Reads an archive as one that is sent into a sandbox, compression and all: for fuzzing.
+#[doc(hidden)]
+pub fn read(
+    archive: impl Read + 'static,
+    send: &mut dyn FnMut(Vec<u8>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    to_tree(compression::open(archive, None)?, send)
 }
 
 /// Starts to turn a tree into an archive.

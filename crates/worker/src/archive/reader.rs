@@ -17,7 +17,7 @@ const MTIME: (i64, i64) = (-(1 << 31), 1 << 33);
 ///
 /// Devices and FIFOs are left out, sparse forms refused. Paths go on as they are: whoever opens them
 /// keeps to its directory.
-pub fn to_tree(
+pub(super) fn to_tree(
     mut input: impl Read,
     send: &mut dyn FnMut(Vec<u8>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {

@@ -15,6 +15,8 @@ pub(crate) struct Replayed {
     pub intent: Intent,
     pub runtime: Option<Runtime>,
     pub last: Last,
+    /// It was handed out by the warm pool: its agent may not have heard when it ends.
+    pub taken: bool,
     /// The last line is cut off: [`super::mend`] before appending.
     pub torn: bool,
 }
@@ -68,7 +70,13 @@ pub(crate) fn replay(text: &[u8]) -> Result<Replayed, Unreadable> {
 fn apply(state: &mut Option<Replayed>, step: Step) {
     match (step, state) {
         (Step::Intent(intent), state) => {
-            *state = Some(Replayed { intent, runtime: None, last: Last::Intent, torn: false });
+            *state = Some(Replayed {
+                intent,
+                runtime: None,
+                last: Last::Intent,
+                taken: false,
+                torn: false,
+            });
         }
         // Nothing is known about a sandbox before its intent.
         (_, None) => {}
@@ -80,7 +88,7 @@ fn apply(state: &mut Option<Replayed>, step: Step) {
             state.intent.generation = state.intent.generation.max(generation);
             state.intent.expires_at = expires_at;
             state.intent.deadline = deadline;
-            state.intent.warm = false;
+            state.taken |= std::mem::take(&mut state.intent.warm);
         }
         (Step::Returned { expires_at, deadline }, Some(state)) => {
             state.intent.expires_at = expires_at;

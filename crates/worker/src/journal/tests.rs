@@ -51,6 +51,10 @@ fn all_steps() -> Vec<Step> {
             expires_at: Timestamp::from_unix_nanos(20_000_000_000),
             deadline: BootTime::from_nanos(20),
         },
+        Step::Returned {
+            expires_at: Timestamp::from_unix_nanos(20_000_000_000),
+            deadline: BootTime::from_nanos(20),
+        },
         Step::Dead { reason: EndedReason::Oom },
         Step::Destroying { reason: EndedReason::Expired },
     ]
@@ -64,6 +68,24 @@ fn the_last_line_wins() {
     assert_eq!(r.runtime, Some(runtime()));
     assert_eq!((r.intent.generation, r.intent.deadline), (5, BootTime::from_nanos(20)));
     assert!(!r.torn);
+}
+
+#[test]
+fn what_waits_in_the_pool_is_told_from_what_was_taken() {
+    let steps = all_steps();
+    let waiting = Step::Intent(Intent { warm: true, ..intent() });
+    let told = |steps: &[Step]| {
+        let seen = replay(&lines(steps).concat()).unwrap();
+        (seen.intent.warm, seen.taken)
+    };
+    let [_, running, taken, returned, ..] = &steps[..] else { panic!("{steps:?}") };
+    let all = [waiting, running.clone(), taken.clone(), returned.clone(), taken.clone()];
+    assert_eq!(told(&all[..2]), (true, false));
+    assert_eq!(told(&all[..3]), (false, true));
+    assert_eq!(told(&all[..4]).0, true);
+    assert_eq!(told(&all), (false, true));
+    // One that was extended, and never in a pool.
+    assert_eq!(told(&steps[..3]), (false, false));
 }
 
 #[test]

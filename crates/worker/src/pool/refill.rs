@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::agent::{ExecSpec, Request};
 use protocol::worker::{LeaseToken, SpawnOrder};
 use providers::PreparedImage;
 use types::{EndedReason, Fault, SandboxId};
@@ -10,7 +11,8 @@ use types::{EndedReason, Fault, SandboxId};
 use super::shelves::Room;
 use super::take::Warmth;
 use crate::core::{Backoff, Core};
-use crate::supervisor::{Phase, Sandbox};
+use crate::guest::{Guest, GuestError, Said};
+use crate::supervisor::{AGENT_DEADLINE, Phase, Sandbox};
 
 /// Nobody was served for so long: one may be made.
 const QUIET: Duration = Duration::from_millis(10);
@@ -18,6 +20,10 @@ const QUIET: Duration = Duration::from_millis(10);
 const PATIENCE: u32 = 25;
 /// How often a pool without memory looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Where most programs lie.
+const PROGRAMS: [&str; 2] = ["/bin/sh", "/usr/bin/env"];
+/// Longer than the name of any file.
+const NO_NAME: usize = 300;
 /// What is not measured counts as this much.
 const UNMEASURED: u64 = 1 << 20;
 
@@ -44,6 +50,7 @@ pub(crate) async fn run(core: Arc<Core>, n: usize) {
                     backoff = fresh();
                     continue;
                 }
+                Err(_) if core.stop.is_cancelled() => return,
                 Err(fault) => {
                     let image = &core.pool.config.pools[n].image;
                     tracing::warn!(image, error = %fault, "the warm pool cannot be filled");
@@ -64,12 +71,19 @@ pub(crate) async fn run(core: Arc<Core>, n: usize) {
 async fn make(core: &Arc<Core>, n: usize) -> Result<(), Fault> {
     let pool = &core.pool.config.pools[n];
     let provider = Arc::clone(core.providers.find(&pool.provider)?);
+    // Whoever took the last one has better things to wait for.
+    quiet(core).await;
     // Fetched, if need be, while the others are filled.
     let image = provider.prepare(&pool.image).await?;
     let _one_at_a_time = core.pool.making.acquire().await;
     quiet(core).await;
+    if core.stop.is_cancelled() {
+        return Err(Fault::unavailable("the worker is stopping"));
+    }
     let sandbox = core.make_warm(n, image).await?;
     let made = sandbox.made().expect("it was made");
+    // What fails here shows when it is used, or has been noticed by then.
+    let _ = tokio::time::timeout(AGENT_DEADLINE, rehearse(&made.guest)).await;
     let stats = sandbox.provider.stats(&made.runtime).await;
     let bytes = stats.ok().and_then(|s| s.memory_bytes).unwrap_or(UNMEASURED);
     if !core.pool.place(n, Arc::clone(&sandbox), bytes) {
@@ -78,6 +92,25 @@ async fn make(core: &Arc<Core>, n: usize) -> Result<(), Fault> {
         // It died before it was placed, when it could not be found there.
         core.pool.forget(&sandbox.id);
     }
+    Ok(())
+}
+
+/// Walks the way of a first command, so that the first one that counts finds it trodden: memory of
+/// the agent that is its own from now on, its control groups, the directories of programs. Nothing
+/// of the image runs: the program's name is longer than any file system has.
+async fn rehearse(guest: &Guest) -> Result<(), GuestError> {
+    for path in PROGRAMS {
+        let _ = guest.ask(&Request::Stat { path: path.to_owned() }).await;
+    }
+    let mut output = guest
+        .exec(ExecSpec {
+            exec_id: "rehearsal".to_owned(),
+            argv: vec![format!("/{}", "-".repeat(NO_NAME))],
+            quiet: true,
+            ..ExecSpec::default()
+        })
+        .await?;
+    while !matches!(output.next().await?, Said::Done(_)) {}
     Ok(())
 }
 

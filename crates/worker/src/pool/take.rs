@@ -19,6 +19,10 @@ use crate::supervisor::{AGENT_DEADLINE, Expiry, Phase, Sandbox, journal_fault};
 /// know of, and finds in the inventory.
 const LENT: Duration = Duration::from_secs(30);
 
+/// The agent learns when it ends a little later than it is handed out, when nobody waits any more:
+/// it has more time left by itself than that.
+const TELL_AFTER: Duration = Duration::from_millis(100);
+
 /// What is known of a sandbox that was made for a pool.
 #[derive(Debug)]
 pub(crate) struct Warmth {
@@ -103,16 +107,20 @@ impl Core {
         warmth.taken.store(self.clock.boot().nanos().max(1), Ordering::Release);
         sandbox.set_phase(Phase::Running);
         self.pool.count_taken(warmth.pool);
-        self.tell_end(sandbox, expiry.deadline);
+        self.tell_end(sandbox, TELL_AFTER);
         Ok(true)
     }
 
     /// Tells the agent when to end, while nobody waits for it. One that does not hear it would end
     /// too early: it ends now, and control hears of that.
-    fn tell_end(self: &Arc<Self>, sandbox: &Arc<Sandbox>, deadline: BootTime) {
+    pub(crate) fn tell_end(self: &Arc<Self>, sandbox: &Arc<Sandbox>, after: Duration) {
         let (core, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
         self.tasks.spawn(async move {
-            let boot_nanos = core.agent_deadline(deadline).nanos();
+            if !core.pause(after).await {
+                return;
+            }
+            // It may have been extended meanwhile, or be back in the pool.
+            let boot_nanos = core.agent_deadline(sandbox.expiry().deadline).nanos();
             let told = match sandbox.guest() {
                 Ok(guest) => {
                     let asked = guest.tell(Request::Deadline { boot_nanos });

@@ -70,13 +70,32 @@ async fn bug_50_files_directories_and_pipes_are_copied() {
     ok(&inside("/workspace/e"), &here("out"), b"");
     assert_eq!(fs::read_to_string(here("out/d/sub/g")).unwrap(), "g");
     assert_eq!(fs::read_link(here("out/link")).unwrap(), Path::new("sub/g"));
+    // From one sandbox to another.
+    let other = server.spawn().await;
+    let there = |path: &str| format!("{other}:{path}");
+    ok(&inside("/workspace/e"), &there("/workspace/e"), b"");
+    assert_eq!(server.said(&other, "cat e/sub/g e/d/sub/g; readlink e/link").await, "ggsub/g");
+    ok(&inside("/workspace/e"), &there("/workspace/e"), b"");
+    assert_eq!(server.said(&other, "cat e/e/d/sub/g").await, "g");
+    ok(&inside("/workspace/new/f"), &there("/workspace/deep/f"), b"");
+    ok(&inside("/workspace/new/f"), &there("/workspace/deep/"), b"");
+    assert_eq!(server.said(&other, "stat -c '%a %s' deep/f").await, "750 3000000");
+    assert!(ok(&there("/workspace/deep/f"), "-", b"") == bytes);
+    // What does not fit breaks off, and says why; a file is whole or not there.
+    server.said(&id, "head -c 50000000 /dev/zero > big").await;
+    server.said(&other, "head -c 40000000 /dev/zero > full").await;
+    let (code, _, said) = cp(&world, &server, &inside("/workspace/big"), &there("/b"), b"");
+    assert!(code != 0 && said.contains("no space left"), "{code} {said}");
+    assert_eq!(server.sh(&other, "ls /b").await.exit_code, 1);
+    server.destroy(&other).await;
     let archive = ok(&inside("/workspace/e"), "-", b"");
     assert!(archive.len() % 512 == 0 && archive.len() > 2048);
     for (src, dst) in [
         (inside("/none"), here("x")),
         (here("none"), inside("/x")),
         (here("f"), here("x")),
-        (inside("/etc"), inside("/x")),
+        (inside("/workspace/e"), inside("/x")),
+        (inside("/none"), "sb-none:/x".to_owned()),
         ("sb-none:/x".to_owned(), here("x")),
     ] {
         let (code, _, said) = cp(&world, &server, &src, &dst, b"");

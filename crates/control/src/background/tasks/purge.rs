@@ -19,8 +19,12 @@ pub(super) async fn run(inner: &Arc<Inner>) -> Result<Next, Fault> {
     let keep = inner.config.record_retention;
     if !keep.is_zero() {
         let gone = inner.store.purge_sandboxes(ago(inner, keep), BATCH).await;
-        let ended = inner.store.purge_execs(ago(inner, keep), BATCH).await;
-        most = most.max(gone.map_err(store_fault)?).max(ended.map_err(store_fault)?);
+        most = most.max(gone.map_err(store_fault)?);
+    }
+    let keep = inner.config.history.keep;
+    if !keep.is_zero() {
+        let gone = inner.store.purge_execs(ago(inner, keep), BATCH).await;
+        most = most.max(gone.map_err(store_fault)?);
     }
     Ok(if most >= u64::from(BATCH) { Next::AtOnce } else { Next::Later })
 }

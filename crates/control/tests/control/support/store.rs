@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 use store::{
-    BoxFuture, Change, Counts, Earlier, ExecEnd, ExecOutput, ExecRecord, InsertOutcome, Limits,
-    ListFilter, NameOf, SpawnKey, Store, StoreError, WorkerRecord,
+    BoxFuture, Change, Counts, Earlier, ExecEnd, ExecOutput, ExecPage, ExecRecord, InsertOutcome,
+    Limits, ListFilter, NameOf, SpawnKey, Store, StoreError, WorkerRecord,
 };
 use types::{
     EndedReason, ExecId, OwnerId, Sandbox, SandboxId, SandboxName, SandboxState, Timestamp,
@@ -296,9 +296,29 @@ impl Store for MemoryStore {
         self.call("exec", move |state, _| state.execs.get(&(of, exec)).cloned())
     }
 
-    fn execs(&self, of: SandboxId, _: u32) -> Answer<'_, Vec<ExecRecord>> {
+    fn record_execs(&self, records: Vec<ExecRecord>, _: u64) -> Answer<'_, ()> {
+        self.call("record_execs", move |state, _| {
+            for record in records {
+                let key = (record.sandbox_id.clone(), record.exec_id.clone());
+                let known = state.execs.entry(key).or_insert_with(|| record.clone());
+                known.end = known.end.take().or(record.end);
+            }
+        })
+    }
+
+    fn execs(&self, of: SandboxId, page: ExecPage) -> Answer<'_, Vec<ExecRecord>> {
         self.call("execs", move |state, _| {
-            state.execs.values().filter(|e| e.sandbox_id == of).cloned().collect()
+            let meant = |e: &&ExecRecord| {
+                let place = (e.created_at, &e.exec_id);
+                let after = page.after.as_ref().map(|(time, id)| (*time, id));
+                e.sandbox_id == of
+                    && (!page.running || e.end.is_none())
+                    && after.is_none_or(|after| place < after)
+            };
+            let mut found: Vec<_> = state.execs.values().filter(meant).cloned().collect();
+            found.sort_by(|a, b| (b.created_at, &b.exec_id).cmp(&(a.created_at, &a.exec_id)));
+            found.truncate(page.limit as usize);
+            found
         })
     }
 

@@ -39,6 +39,7 @@ pub fn config() -> ControlConfig {
         max_output_bytes: 16,
         preview_domain: Some("localhost".to_owned()),
         record_retention: Duration::from_secs(3600),
+        history: Default::default(),
         images: Default::default(),
         local_worker: WorkerId::parse("local").unwrap(),
     }

@@ -54,6 +54,10 @@ section! {
     Retention {
         /// How long the record of a destroyed sandbox is kept.
         sandboxes: Duration = Duration::from_secs(24 * 3600),
+        /// How long the record of a command is kept after its end.
+        execs: Duration = Duration::from_secs(24 * 3600),
+        /// Records of commands of one sandbox; 0: no bound.
+        execs_per_sandbox: u64 = 10_000,
         /// Images that no sandbox was made of for so long are removed; 0: none.
         images: Duration,
         /// The images unused for longest are removed until the rest is no larger; 0: none.

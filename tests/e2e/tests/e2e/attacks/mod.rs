@@ -6,6 +6,7 @@
 //! namespaces without the wall that held it, and must get through there: so each test can fail.
 
 mod agent;
+mod archives;
 mod control;
 mod ends;
 mod files;

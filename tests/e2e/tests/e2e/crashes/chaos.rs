@@ -10,6 +10,7 @@ use client::{Client, Error};
 use rustix::process::Signal;
 use testkit::wait_for;
 
+use super::doors;
 use super::slate::assert_clean;
 use super::world::{SOON, Server, World, in_time, shell};
 
@@ -22,8 +23,12 @@ struct Told {
     doomed: BTreeSet<String>,
     /// It was answered.
     gone: BTreeSet<String>,
+    /// Detached commands that were acknowledged, each with its sandbox.
+    commands: Vec<(String, String)>,
     /// Calls that had an answer.
     answers: u64,
+    /// Numbers that were given out.
+    used: u64,
 }
 
 type Book = Arc<Mutex<Told>>;
@@ -70,6 +75,10 @@ async fn rounds(provider: &'static str, count: u32, seed: u64) {
     for round in 0..count {
         let server = world.start().await;
         compare(&world, &server, &book).await;
+        let server = match round % 3 {
+            2 => with_a_warm_pool(&mut world, server).await,
+            _ => server,
+        };
         let mut loops = tokio::task::JoinSet::new();
         for n in 0..6 {
             let (client, book) = (server.client.clone(), Arc::clone(&book));
@@ -103,6 +112,15 @@ async fn rounds(provider: &'static str, count: u32, seed: u64) {
     world.assert_nothing_left().await;
 }
 
+/// Nobody asks for it: the look at the slate would find what waits.
+async fn with_a_warm_pool(world: &mut World, server: Server) -> Server {
+    server.stop().await;
+    world.system.env("STACYVM_DEFAULTS_WARM_POOL", "3");
+    let server = world.start().await;
+    world.system.unset_env("STACYVM_DEFAULTS_WARM_POOL");
+    server
+}
+
 /// Waits for so many more.
 async fn answers(book: &Book, more: u64) {
     let wanted = book.lock().unwrap().answers + more;
@@ -116,11 +134,13 @@ async fn answers(book: &Book, more: u64) {
 /// Works until the server is gone.
 async fn work(client: &Client, book: &Book, mut dice: Dice) {
     loop {
-        let done = match dice.below(8) {
-            0..3 => spawn(client, book).await,
-            3..5 => destroy(client, book, &mut dice).await,
-            5 => write(client, book, &mut dice).await,
-            _ => exec(client, book, &mut dice).await,
+        let done = match dice.below(14) {
+            0..4 => spawn(client, book).await,
+            4..7 => destroy(client, book, &mut dice).await,
+            7 => write(client, book, &mut dice).await,
+            8..10 => exec(client, book, &mut dice).await,
+            10 => detached(client, book, &mut dice).await,
+            door => other(client, book, &mut dice, door).await,
         };
         if done.as_ref().map_or_else(|e| e.status().is_some(), |()| true) {
             book.lock().unwrap().answers += 1;
@@ -171,6 +191,32 @@ async fn exec(client: &Client, book: &Book, dice: &mut Dice) -> Result<(), Error
     Ok(())
 }
 
+/// By a door of those that came later.
+async fn other(client: &Client, book: &Book, dice: &mut Dice, door: u64) -> Result<(), Error> {
+    let Some(id) = choose(book, dice) else { return Ok(()) };
+    let number = dice.below(4);
+    match door {
+        11 => doors::content(client, &id, number as u8).await,
+        12 => doors::archive(client, &id, &format!("/workspace/tree-{}", next(book))).await,
+        _ => doors::terminal(client, &id, number > 1).await,
+    }
+}
+
+/// A number that nobody else has.
+fn next(book: &Book) -> u64 {
+    let mut told = book.lock().unwrap();
+    told.used += 1;
+    told.used
+}
+
+async fn detached(client: &Client, book: &Book, dice: &mut Dice) -> Result<(), Error> {
+    let Some(id) = choose(book, dice) else { return Ok(()) };
+    let exec_id = format!("run-{}", next(book));
+    doors::detached(client, &id, &exec_id).await?;
+    book.lock().unwrap().commands.push((id, exec_id));
+    Ok(())
+}
+
 async fn write(client: &Client, book: &Book, dice: &mut Dice) -> Result<(), Error> {
     let Some(id) = choose(book, dice) else { return Ok(()) };
     let content = ["a", "b"][dice.below(2) as usize].repeat(200_000);
@@ -200,6 +246,11 @@ async fn compare(world: &World, server: &Server, book: &Book) {
         // answered in the gap lives on.
         told.living = there.clone();
         told.doomed.clear();
+    }
+    // Those of the rest ended with their sandbox.
+    let commands = std::mem::take(&mut book.lock().unwrap().commands);
+    for (id, exec_id) in commands.iter().filter(|(id, _)| there.contains(id)) {
+        doors::ran_once(&server.client, id, exec_id).await;
     }
     let living: Vec<&str> = there.iter().map(String::as_str).collect();
     assert_clean(world, server, &living).await;

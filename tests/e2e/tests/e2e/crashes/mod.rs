@@ -1,8 +1,10 @@
 //! The server, its helpers and its sandboxes die at every moment: what should live lives on, what
 //! should not is gone.
 
+mod archives;
 mod chaos;
 mod cycles;
+mod doors;
 mod imports;
 mod one_shot;
 mod parts;

@@ -1,6 +1,7 @@
 //! Commands that outlive connections and servers, and conversations over the WebSocket.
 
 mod detached;
+mod history;
 mod many;
 mod requests;
 mod tmux;
