@@ -1,11 +1,15 @@
 //! A keep-alive HTTP client that costs as little as one can: it shares the machine with what it
 //! measures.
 
+use std::io::Read;
 use std::net::SocketAddr;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+/// Of a file that is sent.
+const PIECE: usize = 256 << 10;
 
 /// One connection.
 pub struct Client {
@@ -51,7 +55,12 @@ impl Client {
     ) -> Result<(), String> {
         let failed = |e: String| format!("{method} {path}: {e}");
         self.send(method, path, body).await.map_err(failed)?;
-        let (status, framing) = self.head().await.map_err(failed)?;
+        self.answer(&mut piece).await.map_err(failed)
+    }
+
+    /// Reads an answer; the body of a good one goes to `piece`.
+    async fn answer(&mut self, mut piece: impl FnMut(&[u8])) -> Result<(), String> {
+        let (status, framing) = self.head().await?;
         let mut wrong = Vec::new();
         let mut take = |data: &[u8]| match status {
             200..300 => piece(data),
@@ -60,12 +69,32 @@ impl Client {
         match framing {
             Framing::Length(n) => self.exactly(n, &mut take).await,
             Framing::Chunked => self.chunks(&mut take).await,
-        }
-        .map_err(failed)?;
+        }?;
         match status {
             200..300 => Ok(()),
-            _ => Err(failed(format!("{status} {}", String::from_utf8_lossy(&wrong)))),
+            _ => Err(format!("{status} {}", String::from_utf8_lossy(&wrong))),
         }
+    }
+
+    /// Sends a file as a body.
+    pub async fn put(&mut self, path: &str, file: &mut std::fs::File) -> Result<(), String> {
+        let failed = |e: String| format!("PUT {path}: {e}");
+        let length = file.metadata().map_err(|e| failed(e.to_string()))?.len();
+        let head = format!(
+            "PUT /api/v1{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let sent = async {
+            self.stream.write_all(head.as_bytes()).await?;
+            let mut piece = vec![0; PIECE];
+            loop {
+                match file.read(&mut piece)? {
+                    0 => return Ok::<_, std::io::Error>(()),
+                    n => self.stream.write_all(&piece[..n]).await?,
+                }
+            }
+        };
+        sent.await.map_err(|e| failed(e.to_string()))?;
+        self.answer(|_| {}).await.map_err(failed)
     }
 
     async fn send(&mut self, method: &str, path: &str, body: &str) -> Result<(), String> {

@@ -74,6 +74,13 @@ impl Ground {
         Self::start(System::new(config(providers)), "mock").await
     }
 
+    /// A file on the file system that holds what sandboxes write.
+    pub fn on_the_sandboxes_disk(&self, name: &str) -> PathBuf {
+        let data = self.system.data_dir();
+        let store = data.join("disk/mnt");
+        if store.is_dir() { store.join(name) } else { data.join(name) }
+    }
+
     async fn start(mut system: System, provider: &'static str) -> Self {
         let running = system.start().await;
         Self { running: Some(running), system, provider }

@@ -13,6 +13,7 @@ mod ground;
 mod host;
 mod load;
 mod numbers;
+mod registry;
 mod report;
 mod scenarios;
 

@@ -1,11 +1,14 @@
 //! What is measured, one file each.
 
+mod bulk;
 mod cold;
 mod exec;
 mod growth;
 mod idle;
+mod pull;
 mod requests;
 mod sandbox;
+mod terminal;
 mod throughput;
 mod together;
 mod warm;
@@ -28,11 +31,15 @@ pub async fn run(args: &Args) -> Result<Report, String> {
     let docker = docker(args, &busybox).await;
     let mut bench =
         Bench { args, busybox: &busybox, docker: docker.as_ref(), report: Report::default() };
-    let native = ["cold", "exec", "burst", "sustained", "stream", "files", "idle"];
+    let native =
+        ["cold", "exec", "terminal", "burst", "sustained", "stream", "files", "bulk", "idle"];
     if native.iter().any(|name| args.wants(name)) {
         let mut ground = Ground::native(&busybox).await?;
         on_native(&mut bench, &mut ground).await?;
         ground.finish().await?;
+    }
+    if args.wants("pull") {
+        pull::measure(&mut bench).await?;
     }
     if args.wants("warm") {
         let ground = Ground::warm(&busybox, warm::POOL).await?;
@@ -60,6 +67,9 @@ async fn on_native(bench: &mut Bench<'_>, ground: &mut Ground) -> Result<(), Str
     if args.wants("exec") {
         exec::measure(bench, ground).await?;
     }
+    if args.wants("terminal") {
+        terminal::measure(bench, ground).await?;
+    }
     if args.wants("burst") {
         together::burst(bench, ground).await?;
     }
@@ -71,6 +81,9 @@ async fn on_native(bench: &mut Bench<'_>, ground: &mut Ground) -> Result<(), Str
     }
     if args.wants("files") {
         throughput::files(bench, ground).await?;
+    }
+    if args.wants("bulk") {
+        bulk::measure(bench, ground).await?;
     }
     if args.wants("idle") {
         idle::measure(bench, ground).await?;

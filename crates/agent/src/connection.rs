@@ -68,6 +68,8 @@ pub(crate) struct Conn {
     pending: usize,
     /// The most that was pending since the decoder was made.
     grown: usize,
+    /// Empty: room for the payload of the next frame.
+    payload: Vec<u8>,
     pub out: Outbox,
     pub calls: BTreeMap<u32, Call>,
     /// Whether the server's Hello has come.
@@ -106,6 +108,7 @@ impl Conn {
             decoder: Decoder::new(),
             pending: 0,
             grown: 0,
+            payload: Vec::new(),
             out: Outbox::default(),
             calls: BTreeMap::new(),
             greeted: false,
@@ -152,16 +155,20 @@ impl Conn {
         match self.decoder.next() {
             Ok(Some(frame)) => {
                 self.pending = self.pending.saturating_sub(HEADER_LEN + frame.payload.len());
-                Ok(Some(Incoming {
-                    kind: frame.kind,
-                    channel: frame.channel,
-                    call: frame.call,
-                    payload: frame.payload.to_vec(),
-                }))
+                let mut payload = std::mem::take(&mut self.payload);
+                payload.extend_from_slice(frame.payload);
+                let (kind, channel, call) = (frame.kind, frame.channel, frame.call);
+                Ok(Some(Incoming { kind, channel, call, payload }))
             }
             Ok(None) => Ok(None),
             Err(_) => Err(Broken),
         }
+    }
+
+    /// The memory of a payload is used for the next one: fresh memory is dear.
+    pub(crate) fn take_back(&mut self, mut payload: Vec<u8>) {
+        payload.clear();
+        self.payload = payload;
     }
 
     /// Closes a call with what became of it.
@@ -190,7 +197,8 @@ impl Conn {
         if !self.calls.is_empty() {
             return false;
         }
-        let mut large = self.out.shrink();
+        let mut large = self.out.shrink() || self.payload.capacity() > KEEP;
+        self.payload = Vec::new();
         if self.pending == 0 && self.grown > KEEP {
             self.decoder = Decoder::new();
             self.grown = 0;

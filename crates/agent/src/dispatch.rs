@@ -20,15 +20,15 @@ const PING: usize = 64;
 const TOLD: usize = 190;
 
 impl Agent {
-    pub(crate) fn on_frame(&mut self, id: u32, frame: Incoming) -> Result<(), Broken> {
+    pub(crate) fn on_frame(&mut self, id: u32, frame: &Incoming) -> Result<(), Broken> {
         let Some(conn) = self.conns.get_mut(&id) else { return Ok(()) };
         if conn.greeted == (frame.kind == Kind::Hello) || frame.channel != Channel::Input {
             return Err(Broken);
         }
         match frame.kind {
-            Kind::Hello => on_hello(conn, &frame),
-            Kind::Request => self.on_request(id, &frame),
-            Kind::Data => self.on_data(id, &frame),
+            Kind::Hello => on_hello(conn, frame),
+            Kind::Request => self.on_request(id, frame),
+            Kind::Data => self.on_data(id, frame),
             Kind::Eof => {
                 self.on_eof(id, frame.call);
                 Ok(())

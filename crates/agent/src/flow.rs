@@ -65,7 +65,10 @@ impl Agent {
                 return Ok(());
             }
             let Some(frame) = conn.next_frame()? else { return Ok(()) };
-            self.on_frame(id, frame)?;
+            self.on_frame(id, &frame)?;
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.take_back(frame.payload);
+            }
         }
     }
 

@@ -325,7 +325,9 @@ impl Agent {
 
     /// An idle agent is small again, however much went through it.
     fn give_memory_back(&mut self) {
-        if self.touched >= TRIM_AFTER && self.execs.is_empty() {
+        // In the middle of a call it would all be touched again at once.
+        let idle = self.execs.is_empty() && self.conns.values().all(|c| c.calls.is_empty());
+        if self.touched >= TRIM_AFTER && idle {
             self.touched = 0;
             self.scratch = Vec::new();
             self.conns.values_mut().for_each(|conn| {

@@ -79,7 +79,8 @@ pub struct ExecEnd {
     pub signal: i32,
     pub timed_out: bool,
     pub oom_killed: bool,
-    /// The reason of the sandbox's end, or [`LOST`], or [`CANCELLED`].
+    /// The reason of the sandbox's end, or [`LOST`], or [`CANCELLED`]. Beside an exit code: its last
+    /// output is not known.
     pub lost: Option<String>,
 }
 

@@ -60,11 +60,13 @@ pub const ALL: &[&str] = &[
     "pull.layers",
     "pull.recorded",
     "pull.named",
+    // A client shows the output of a command on a terminal that is raw.
+    "terminal.shown",
 ];
 
 /// Ends the process at once, as kill -9 would, if the variable `STACYVM_FAILPOINT` names this
 /// place. `place@file` waits there instead, as long as the file exists: for places on threads that
-/// may block.
+/// may block. `place!` panics there.
 #[inline]
 pub fn hit(name: &str) {
     #[cfg(debug_assertions)]
@@ -86,6 +88,7 @@ mod imp {
         assert!(super::ALL.contains(&name), "{name} is missing in the list of places");
         let chosen = CHOSEN.get_or_init(|| std::env::var("STACYVM_FAILPOINT").ok());
         let Some(chosen) = chosen.as_deref() else { return };
+        assert!(chosen.strip_suffix('!') != Some(name), "{name} was told to panic");
         match chosen.split_once('@') {
             None if chosen == name => {
                 let me = rustix::process::getpid();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use protocol::worker::{BoxFuture, ControlLink, Heartbeat, SandboxEnded};
 use providers::Provider;
-use types::{ErrorCode, Fault, WorkerId};
+use types::{ErrorCode, Fault, SandboxId, WorkerId};
 
 use crate::pool::WarmConfig;
 
@@ -97,6 +97,10 @@ pub struct NoControl;
 
 impl ControlLink for NoControl {
     fn heartbeat(&self, _beat: Heartbeat) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn ending(&self, _sandbox_id: SandboxId) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(std::future::ready(Ok(())))
     }
 

@@ -76,6 +76,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                 let Some(sandbox) = core.sandboxes.get(&id) else { continue };
                 let core_ = Arc::clone(&core);
                 core.tasks.spawn(async move {
+                    core_.last_words(&sandbox).await;
                     core_.expire(&sandbox).await;
                     drop(slot);
                 });

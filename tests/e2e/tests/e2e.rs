@@ -5,7 +5,9 @@ mod e2e {
     mod arrows;
     mod attacks;
     mod bugs;
+    mod certificates;
     mod cli;
+    mod completion;
     mod copies;
     mod crashes;
     mod documents;

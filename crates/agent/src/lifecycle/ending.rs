@@ -230,7 +230,7 @@ impl Agent {
         if let (Some(groups), Some(group)) = (&mut self.cgroups, exec.cgroup.take()) {
             groups.give(group);
         }
-        self.end_feeds(key);
+        self.end_feeds(key, exec.input.as_ref());
         if let Some(log) = self.logs.get_mut(&key) {
             log.end = Some(exec.failed.clone().map_or_else(|| Ok(done.clone()), Err));
             if log.is_kept() {

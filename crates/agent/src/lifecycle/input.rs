@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use crate::connection::Work;
 use crate::error::fail;
-use crate::exec::Source;
+use crate::exec::{Input, Source};
 use crate::server::Agent;
 
 /// What is typed for "no more" at a terminal.
@@ -14,6 +14,7 @@ const END_OF_INPUT: &[u8] = b"\x04";
 impl Agent {
     /// Takes input for a command from a call.
     pub(crate) fn take_input(&mut self, key: u64, from: Source, bytes: &[u8]) {
+        let ended = !self.execs.contains_key(&key);
         let input = self.execs.get_mut(&key).and_then(|e| e.input.as_mut());
         match input.filter(|input| !input.eof) {
             Some(input) => {
@@ -26,7 +27,12 @@ impl Agent {
                 self.feed(key);
             }
             // It does not read any more: what still comes is thrown away, the sender not stopped.
-            None => self.give_credit(from, bytes.len()),
+            None => {
+                self.give_credit(from, bytes.len());
+                if ended {
+                    self.turn_away_feed(from);
+                }
+            }
         }
     }
 
@@ -40,12 +46,19 @@ impl Agent {
 
     /// A call that sends input has sent it all: it ends once the command has taken it.
     pub(crate) fn end_feed(&mut self, key: u64, from: Source, close: bool) {
+        let ended = !self.execs.contains_key(&key);
         match self.execs.get_mut(&key).and_then(|e| e.input.as_mut()) {
             Some(input) => {
                 input.leaving.push((from, close));
                 self.feed(key);
             }
-            None => self.turn_away(from),
+            None if !ended => self.turn_away(from),
+            // It took all of it and ended before this word came: see `end_feeds`.
+            None => {
+                if let Some(conn) = self.conns.get_mut(&from.0) {
+                    conn.end(from.1, Ok(Body::Done));
+                }
+            }
         }
     }
 
@@ -111,8 +124,10 @@ impl Agent {
         input.leaving.into_iter().map(|(source, _)| source).collect()
     }
 
-    /// The command is no more: calls that send to it end.
-    pub(super) fn end_feeds(&mut self, key: u64) {
+    /// The command is no more: calls that send to it end, but for those of which it took all that
+    /// came. They may have no more to send, and hear so when they say it.
+    pub(super) fn end_feeds(&mut self, key: u64, input: Option<&Input>) {
+        let took = |from: Source| input.is_some_and(|i| i.owed.iter().all(|(s, _)| *s != from));
         let of = |work: &Work| matches!(work, Work::Feed(of, _) if *of == key);
         let calls: Vec<Source> = self
             .conns
@@ -121,7 +136,14 @@ impl Agent {
             .filter(|(_, _, state)| of(&state.work))
             .map(|(id, call, _)| (id, call))
             .collect();
-        calls.into_iter().for_each(|source| self.turn_away(source));
+        calls.into_iter().filter(|from| !took(*from)).for_each(|source| self.turn_away(source));
+    }
+
+    fn turn_away_feed(&mut self, (id, call): Source) {
+        let calls = self.conns.get(&id).map(|conn| &conn.calls);
+        if calls.and_then(|c| c.get(&call)).is_some_and(|c| matches!(c.work, Work::Feed(..))) {
+            self.turn_away((id, call));
+        }
     }
 
     fn turn_away(&mut self, (id, call): Source) {

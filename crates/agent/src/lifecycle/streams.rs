@@ -86,6 +86,7 @@ impl Agent {
         max: usize,
     ) {
         let Some(exec) = self.execs.get_mut(&key) else { return };
+        let lives_on = exec.terminal && exec.exit.is_none();
         let stream = exec.stream(channel);
         match got {
             Ok(0) => {
@@ -101,6 +102,12 @@ impl Agent {
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
                 stream.ready = false;
+                stream.owed = 0;
+            }
+            // Nobody has the terminal open. A program that ends closes it a moment before: were our
+            // side closed now, the kernel would hang it up and kill that program.
+            Err(Errno::IO) if lives_on => {
+                (stream.ready, stream.last) = (false, false);
                 stream.owed = 0;
             }
             Err(_) => stream.pipe = None,

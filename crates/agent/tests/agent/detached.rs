@@ -231,6 +231,28 @@ fn many_ended_ones_are_let_go_and_their_ids_stay() {
 }
 
 #[test]
+fn what_a_command_took_before_it_ended_was_taken() {
+    let agent = Agent::start();
+    for more in [false, true] {
+        let mut client = agent.connect();
+        let spec = detached("read line; exit 3");
+        start(&mut client, &spec);
+        let input = Request::Input { exec_id: spec.exec_id.clone(), close: false };
+        let call = client.begin(&input);
+        client.data(call, b"all of it\n");
+        assert_eq!(wait(&mut agent.connect(), &spec.exec_id), 3);
+        // Its sender had not said that this was all.
+        if more {
+            client.data(call, b"more\n");
+            assert_eq!(client.finish(call).error(), Code::Conflict);
+        } else {
+            client.eof(call);
+            client.finish(call).done();
+        }
+    }
+}
+
+#[test]
 fn several_feed_one_and_each_is_answered() {
     let agent = Agent::start();
     let mut client = agent.connect();

@@ -70,6 +70,18 @@ fn typed_keys_act_as_on_any_terminal() {
 }
 
 #[test]
+fn a_program_that_closes_its_terminal_before_it_ends_is_not_hung_up_on() {
+    let agent = Agent::start();
+    let mut client = agent.connect();
+    // As every program does that looks whether its output could be written, only slower.
+    let script = "echo before; exec 0<&- 1>&- 2>&-; sleep 0.2; echo after > /dev/tty; sleep 0.2; \
+                  exit 7";
+    let seen = client.call(&Request::Exec(on_terminal(script)));
+    assert_eq!((seen.exec().exit_code, seen.exec().signal), (7, 0));
+    assert_eq!(seen.out(), "before\r\nafter\r\n");
+}
+
+#[test]
 fn signals_reach_the_foreground_group() {
     let agent = Agent::start();
     let mut client = agent.connect();

@@ -4,10 +4,11 @@ use std::sync::{Arc, Weak};
 
 use protocol::worker::{BoxFuture, ControlLink, Heartbeat, SandboxEnded};
 use store::{Change, StoreError};
-use types::{Fault, SandboxState};
+use types::{Fault, SandboxId, SandboxState};
 
 use crate::control::Inner;
 use crate::fault::store_fault;
+use crate::sandboxes::last_words_of;
 
 /// Holds control weakly: control holds its workers, and they hold this.
 pub(crate) struct Uplink(Weak<Inner>);
@@ -27,6 +28,13 @@ impl ControlLink for Uplink {
         Box::pin(async move {
             let inner = self.inner()?;
             inner.workers.heartbeat(inner.store.as_ref(), beat).await.map_err(store_fault)
+        })
+    }
+
+    fn ending(&self, sandbox_id: SandboxId) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            let inner = self.inner()?;
+            last_words_of(&inner, &sandbox_id).await
         })
     }
 

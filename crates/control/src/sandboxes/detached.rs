@@ -209,10 +209,9 @@ impl Control {
         match &record.end {
             None => Ok((sandbox, record)),
             // Why it is dead is said, where it is the sandbox that ended.
-            Some(end) if end.lost.is_some() => {
-                Err(recorded::end_of(&record).err().unwrap_or_else(|| Fault::dead("it has ended")))
-            }
-            Some(_) => Err(Fault::new(ErrorCode::Conflict, "the command has ended")),
+            Some(_) => Err(recorded::end_of(&record)
+                .err()
+                .unwrap_or_else(|| Fault::new(ErrorCode::Conflict, "the command has ended"))),
         }
     }
 }

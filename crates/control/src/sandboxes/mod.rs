@@ -32,4 +32,4 @@ pub(crate) use ending::{Endings, begin, settled, sweep};
 pub(crate) use flights::Spawning;
 pub(crate) use history::{History, keep_history};
 pub(crate) use repeat::{KEY_LIFE, left_unanswered};
-pub(crate) use watching::{Watching, watch_again};
+pub(crate) use watching::{Watching, last_words_of, watch_again};

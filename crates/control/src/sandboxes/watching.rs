@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use protocol::worker::{AttachOrder, ExecEvent, ExecExit, OutputStream, WorkerLink};
-use store::ExecOutput;
+use store::{ExecEnd, ExecOutput, LOST};
 use types::{EndedReason, ErrorCode, ExecId, Fault, SandboxId, SandboxState};
 
 use super::history::{end_of, lost_for};
@@ -16,9 +16,12 @@ use crate::fault::{chain, store_fault};
 /// The agent holds less of one command; whatever it says, no more is kept.
 const OUTPUT: usize = 1 << 20;
 /// Between looks at output that nobody fetches, so that a sandbox that dies does not take all of it
-/// along: twice as long each time.
+/// along: twice as long each time that there is nothing new.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
-const LONGEST_LOOK: Duration = Duration::from_secs(60);
+const LONGEST_LOOK: Duration = Duration::from_secs(20);
+/// Where there is something new, the next look comes soon, but no more than so many bytes are kept in
+/// a second: a thousand commands that never stop writing leave the store its breath.
+const KEPT_A_SECOND: usize = 8 << 10;
 /// Between tries while the worker or the store is away.
 const PAUSE: Duration = Duration::from_millis(500);
 /// What the end of a sandbox waits for the last output of its commands.
@@ -77,6 +80,18 @@ pub(crate) fn watch(inner: &Arc<Inner>, of: SandboxId, exec_id: ExecId, runs: bo
 pub(crate) async fn watch_again(inner: &Arc<Inner>) -> Result<(), Fault> {
     for record in inner.store.running_execs().await.map_err(store_fault)? {
         watch(inner, record.sandbox_id, record.exec_id, false);
+    }
+    Ok(())
+}
+
+/// As [`last_words`], for a worker that ends a sandbox by itself.
+pub(crate) async fn last_words_of(inner: &Inner, id: &SandboxId) -> Result<(), Fault> {
+    if inner.watching.of(id).is_empty() {
+        return Ok(());
+    }
+    let sandbox = inner.store.sandbox(id.clone()).await.map_err(store_fault)?;
+    if let Some(link) = sandbox.and_then(|sandbox| inner.links.get(&sandbox.worker_id)) {
+        last_words(inner, &link, id).await;
     }
     Ok(())
 }
@@ -178,10 +193,11 @@ impl Watched {
             }
             self.note_started().await?;
             pause = (pause * 2).min(LONGEST_LOOK);
-            if let Ok(output) = fetch(&link, &self.of, &self.exec_id).await
-                && output.total() > seen
+            if let Ok(true) = grew(&link, &self.of, &self.exec_id, seen).await
+                && let Ok(output) = fetch(&link, &self.of, &self.exec_id).await
             {
                 seen = output.total();
+                pause = pause_after(output.bytes.len());
                 let keep =
                     self.inner.store.end_exec(self.of.clone(), self.exec_id(), None, Some(output));
                 keep.await.map_err(store_fault)?;
@@ -219,16 +235,31 @@ impl Watched {
     }
 
     async fn ended(&self, exit: ExecExit) -> Result<(), Fault> {
-        let output = match self.link().await? {
-            Some(link) => fetch(&link, &self.of, &self.exec_id).await.ok(),
-            None => None,
+        let output = self.last_output().await?;
+        let end = ExecEnd {
+            // How it ended is known, what it said in the end is not.
+            lost: output.is_none().then(|| LOST.to_owned()),
+            ..end_of(&self.inner, &exit)
         };
-        let end = end_of(&self.inner, &exit);
         // It may have ended before anybody heard that it runs.
         self.note_started().await?;
         let store = &self.inner.store;
         let recorded = store.end_exec(self.of.clone(), self.exec_id(), Some(end), output).await;
         recorded.map_err(store_fault)
+    }
+
+    /// What the sandbox holds of a command that has ended; `None` if nobody will ever know. An error
+    /// is worth another try.
+    async fn last_output(&self) -> Result<Option<ExecOutput>, Fault> {
+        let Some(link) = self.link().await? else { return Ok(None) };
+        match fetch(&link, &self.of, &self.exec_id).await {
+            Ok(output) => Ok(Some(output)),
+            Err(fault) if fault.code == ErrorCode::Unavailable => Err(fault),
+            Err(fault) => {
+                tracing::debug!(sandbox = %self.of, error = chain(&fault), "output is lost");
+                Ok(None)
+            }
+        }
     }
 
     async fn lost(&self, reason: EndedReason) -> Result<(), Fault> {
@@ -237,6 +268,27 @@ impl Watched {
         let recorded = store.end_exec(self.of.clone(), self.exec_id(), Some(end), None).await;
         recorded.map_err(store_fault)
     }
+}
+
+fn pause_after(kept: usize) -> Duration {
+    let seconds = (kept / KEPT_A_SECOND) as u64;
+    Duration::from_secs(seconds).max(FIRST_LOOK)
+}
+
+/// Whether there is more of a command's output than so much.
+async fn grew(
+    link: &Arc<dyn WorkerLink>,
+    of: &SandboxId,
+    exec_id: &ExecId,
+    seen: u64,
+) -> Result<bool, Fault> {
+    let (sandbox_id, exec_id) = (of.clone(), exec_id.clone());
+    let order = AttachOrder { sandbox_id, exec_id, offset: seen, follow: false, hold: false };
+    let mut events = link.attach(order).await?;
+    Ok(match events.next().await.transpose()? {
+        Some(ExecEvent::Output { .. } | ExecEvent::Gap { .. }) => true,
+        Some(ExecEvent::Paused | ExecEvent::Exit(_)) | None => false,
+    })
 }
 
 /// All output that the sandbox still holds of a command.

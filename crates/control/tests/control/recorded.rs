@@ -123,3 +123,38 @@ async fn another_server_waits_for_what_an_earlier_one_started() {
     next.control.start().await.unwrap();
     wait_until("it is waited for", || waits(&next) > before).await;
 }
+
+fn held(s: &System) -> Vec<u8> {
+    s.store.state().outputs.values().flat_map(|output| output.bytes.clone()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_words_are_fetched_when_a_worker_is_about_to_end_a_sandbox() {
+    let s = System::start().await;
+    let id = s.plant("sb-x", SandboxState::Running);
+    s.uplink.ending(id.clone()).await.unwrap();
+    assert!(s.store.state().outputs.is_empty(), "nobody has said anything");
+    s.control.exec_detached(&s.ctx, id.as_str(), job("sleep")).await.unwrap();
+    s.worker.script(Script::Events(vec![out("last "), out("words")]));
+    s.uplink.ending(id.clone()).await.unwrap();
+    assert_eq!(held(&s), b"last words");
+    // A sandbox that cannot be asked is not waited for.
+    s.worker.next("attach", Act::Hang);
+    s.uplink.ending(id).await.unwrap();
+    assert_eq!(held(&s), b"last words");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_is_looked_at_again_and_again_and_kept_when_it_grew() {
+    let s = System::start().await;
+    let id = s.plant("sb-x", SandboxState::Running);
+    s.control.exec_detached(&s.ctx, id.as_str(), job("sleep")).await.unwrap();
+    // Each look asks whether there is more, and fetches it if there is.
+    s.worker.script(Script::Events(vec![out("a")]));
+    s.worker.script(Script::Events(vec![out("a")]));
+    wait_until("the first look", || held(&s) == b"a").await;
+    s.worker.script(Script::Events(vec![Ok(ExecEvent::Paused)]));
+    s.worker.script(Script::Events(vec![out("b")]));
+    s.worker.script(Script::Events(vec![out("a"), out("b")]));
+    wait_until("one more", || held(&s) == b"ab").await;
+}

@@ -30,6 +30,10 @@ pub struct SandboxEnded {
 pub trait ControlLink: Send + Sync {
     fn heartbeat(&self, beat: Heartbeat) -> BoxFuture<'_, Result<(), Fault>>;
 
+    /// The time of a sandbox is up, and it is ended once this returns: the last moment to ask it
+    /// anything. No end waits long for it.
+    fn ending(&self, sandbox_id: SandboxId) -> BoxFuture<'_, Result<(), Fault>>;
+
     /// Facts that nobody asked for. Repeated until it succeeds.
     fn report(&self, ended: Vec<SandboxEnded>) -> BoxFuture<'_, Result<(), Fault>>;
 }

@@ -7,6 +7,7 @@ mod basics;
 mod formats;
 mod host;
 mod hostile;
+mod killed;
 mod layers;
 mod layout;
 mod processes;

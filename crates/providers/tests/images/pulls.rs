@@ -14,7 +14,7 @@ use crate::served::{Answer, Asked, Crooked, RealRegistry, tools};
 use crate::support::{Ground, Tar, names, root};
 
 /// Content that does not shrink, so that a line can be cut in the middle of it.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let next = |_| {
         state ^= state << 13;
@@ -42,7 +42,7 @@ fn patience() -> Patience {
     }
 }
 
-fn ground(registries: Vec<Registry>) -> Ground {
+pub fn ground(registries: Vec<Registry>) -> Ground {
     let options = Options {
         registries,
         patience: patience(),
@@ -52,11 +52,11 @@ fn ground(registries: Vec<Registry>) -> Ground {
     Ground::with(&[], options)
 }
 
-fn http(host: &str) -> Registry {
+pub fn http(host: &str) -> Registry {
     Registry::named(format!("http://{host}"))
 }
 
-async fn pull(g: &Ground, name: &str) -> Result<ImageInfo, Fault> {
+pub async fn pull(g: &Ground, name: &str) -> Result<ImageInfo, Fault> {
     g.store.pull(name)?.wait().await
 }
 

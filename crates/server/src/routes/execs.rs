@@ -162,6 +162,9 @@ fn body(record: ExecRecord) -> api::Exec {
         signal: end.and_then(|end| signal_name(end.signal)),
         timed_out: end.is_some_and(|end| end.timed_out),
         oom_killed: end.is_some_and(|end| end.oom_killed),
-        error: end.and_then(|end| end.lost.clone()).filter(|why| why != CANCELLED),
+        error: end
+            .filter(|end| end.exit_code.is_none())
+            .and_then(|end| end.lost.clone())
+            .filter(|why| why != CANCELLED),
     }
 }

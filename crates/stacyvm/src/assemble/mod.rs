@@ -17,6 +17,6 @@ pub use data_dir::DataDir;
 pub use logging::start as start_logging;
 pub use one_shot::{Ended, OneShot, run_once};
 pub use providers::{default_only, image_store, native_config, storage};
-pub use runtime::{lift_limits, multi_thread};
+pub use runtime::{Runtime, lift_limits};
 pub use server::{Serving, serve};
 pub use signals::{Signal, Signals};

@@ -8,7 +8,7 @@ use ::providers::images::{
 use serde_json::json;
 
 use super::load_options;
-use crate::assemble::{self, DataDir, Signals};
+use crate::assemble::{self, DataDir, Runtime, Signals};
 use crate::cli::{Global, Image, PruneImages};
 use crate::config;
 use crate::failure::Failure;
@@ -19,8 +19,7 @@ pub fn run(global: &Global, command: Image) -> Result<(), Failure> {
     let config = config::load(&options, &env)?.config;
     let data_dir =
         DataDir::open(Path::new(&config.data_dir)).map_err(|e| Failure::new(e.to_string()))?;
-    let runtime = assemble::multi_thread()?;
-    let done = runtime.block_on(async {
+    Runtime::multi_thread()?.block_on(async {
         let store = assemble::image_store(&config, &data_dir)?;
         match command {
             Image::Pull { name, format } => pull(&store, &name, format.json).await,
@@ -42,9 +41,7 @@ pub fn run(global: &Global, command: Image) -> Result<(), Failure> {
                 Ok(())
             }
         }
-    });
-    runtime.shutdown_background();
-    done
+    })
 }
 
 async fn pull(store: &ImageStore, name: &str, as_json: bool) -> Result<(), Failure> {

@@ -19,6 +19,7 @@ mod version;
 
 use client::Client;
 
+use crate::assemble::Runtime;
 use crate::cli::{Cli, Command, Global};
 use crate::config::{Environment, LoadOptions};
 use crate::failure::Failure;
@@ -51,13 +52,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, Failure> {
 
 /// Runs a command that only talks to a server: one thread is enough.
 fn remote<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::because("cannot start", &e))?;
-    let result = runtime.block_on(work);
-    runtime.shutdown_background();
-    result
+    Runtime::one_thread()?.block_on(work)
 }
 
 fn client(global: &Global) -> Result<Client, Failure> {

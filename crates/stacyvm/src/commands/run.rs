@@ -6,7 +6,7 @@ use types::SandboxSize;
 
 use super::exec::{exit_code, explain};
 use super::{load_options, term};
-use crate::assemble::{self, Ended, OneShot};
+use crate::assemble::{self, Ended, OneShot, Runtime};
 use crate::cli::{Global, Run};
 use crate::config::{self, Config, Loaded, LogFormat};
 use crate::failure::Failure;
@@ -16,11 +16,7 @@ pub fn run(global: &Global, args: Run) -> Result<u8, Failure> {
     let loaded = config::load_served(&options, &env)?;
     start_logging(&loaded);
     let what = what(&loaded.config, args);
-    let runtime = assemble::multi_thread()?;
-    let ended = runtime.block_on(assemble::run_once(&loaded.config, what));
-    // A read of our stdin that nobody waits for any more must not keep the process.
-    runtime.shutdown_background();
-    match ended? {
+    match Runtime::multi_thread()?.block_on(assemble::run_once(&loaded.config, what))? {
         Ended::Exit(exit) => {
             explain(exit.timed_out, exit.oom_killed);
             Ok(exit_code(exit.exit_code))

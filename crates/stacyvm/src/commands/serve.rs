@@ -1,7 +1,7 @@
 //! `serve`.
 
 use super::load_options;
-use crate::assemble::{self, Serving};
+use crate::assemble::{self, Runtime, Serving};
 use crate::cli::{Global, Serve};
 use crate::config;
 use crate::failure::Failure;
@@ -15,9 +15,5 @@ pub fn run(global: &Global, args: Serve) -> Result<u8, Failure> {
     assemble::start_logging(&loaded.config);
     assemble::lift_limits();
     let serving = Serving { addr_file: args.addr_file, insecure: args.insecure };
-    let runtime = assemble::multi_thread()?;
-    let code = runtime.block_on(assemble::serve(&loaded, &serving));
-    // Whatever still blocks a thread does not keep the process.
-    runtime.shutdown_background();
-    code
+    Runtime::multi_thread()?.block_on(assemble::serve(&loaded, &serving))
 }

@@ -4,6 +4,7 @@ use client::api::{ClientWord, ServerWord};
 use client::{Heard, Listener, Speaker};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use types::failpoint::hit;
 
 use super::exec::{exit_code, explain};
 use crate::assemble::Signals;
@@ -55,6 +56,7 @@ pub async fn run(
 /// Writes what comes.
 async fn listen(listener: &mut Listener) -> Result<u8, Failure> {
     while let Some(heard) = listener.next().await? {
+        hit("terminal.shown");
         match heard {
             Heard::Stdout(data) => output::stdout_bytes(&data)?,
             Heard::Stderr(data) => output::stderr_bytes(&data)?,

@@ -234,10 +234,11 @@ impl Setting for Vec<Registry> {
 
     fn show(&self) -> Value {
         self.iter()
-            .map(|r| match r.username.is_empty() && r.token.is_empty() {
+            .map(|r| match r.is_host_alone() {
                 true => Value::from(r.host.as_str()),
                 false => serde_json::json!({
                     "host": r.host,
+                    "ca_file": r.ca_file,
                     "username": r.username,
                     "password": redacted(&r.password),
                     "token": redacted(&r.token),
@@ -261,8 +262,10 @@ fn registry(item: &Value) -> Result<Registry, String> {
             "username" => registry.username = raw.text().map_err(problem)?,
             "password" => registry.password = raw.secret().map_err(problem)?,
             "token" => registry.token = raw.secret().map_err(problem)?,
+            "ca_file" => registry.ca_file = raw.text().map_err(problem)?.into(),
             _ => {
-                return Err(format!("has a key `{key}`: it takes host, username, password, token"));
+                let known = "host, username, password, token, ca_file";
+                return Err(format!("has a key `{key}`: it takes {known}"));
             }
         }
     }

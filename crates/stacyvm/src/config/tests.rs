@@ -382,11 +382,12 @@ fn lint_grades_by_production() {
 
 #[test]
 fn registries_are_hosts_or_mappings_with_a_key() {
-    let text = "images:\n  registries:\n    - ghcr.io\n    - host: http://localhost:5000\n      username: bob\n      password: open sesame\n";
+    let text = "images:\n  registries:\n    - ghcr.io\n    - host: http://localhost:5000\n      username: bob\n      password: open sesame\n      ca_file: /etc/ca.pem\n";
     let loaded = yaml(text).unwrap();
     let registries = &loaded.config.images.registries;
     assert_eq!((registries[0].host.as_str(), registries[1].username.as_str()), ("ghcr.io", "bob"));
     assert_eq!(registries[1].password.reveal(), "open sesame");
+    assert_eq!(registries[1].ca_file.to_str(), Some("/etc/ca.pem"));
     let shown = shown(&loaded.config).to_string();
     assert!(shown.contains("http://localhost:5000") && !shown.contains("open sesame"), "{shown}");
     for bad in ["[{username: bob}]", "[{host: a, key: b}]", "[\"a/b\"]", "[\"http://u:p@a\"]"] {

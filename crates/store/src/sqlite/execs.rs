@@ -123,7 +123,7 @@ pub(super) fn forget(db: &Connection, of: &SandboxId, exec: &ExecId) -> Result<b
     Ok(db.prepare_cached(statements::FORGET_EXEC)?.execute([of.as_str(), exec.as_str()])? == 1)
 }
 
-/// Only the first end counts; an output replaces an older one all the same.
+/// Only the first end counts; an output replaces one that does not come further all the same.
 pub(super) fn end(
     db: &Connection,
     of: &SandboxId,

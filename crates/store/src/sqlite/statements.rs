@@ -209,7 +209,8 @@ statements! {
     KEEP_OUTPUT = "INSERT INTO exec_outputs (exec, first, runs, bytes) \
         SELECT id, ?3, ?4, ?5 FROM execs WHERE sandbox_id = ?1 AND exec_id = ?2 \
         ON CONFLICT (exec) DO UPDATE SET \
-        first = excluded.first, runs = excluded.runs, bytes = excluded.bytes";
+        first = excluded.first, runs = excluded.runs, bytes = excluded.bytes \
+        WHERE excluded.first + length(excluded.bytes) >= first + length(bytes)";
     TRIM_OUTPUTS = "DELETE FROM exec_outputs WHERE exec IN ( \
         SELECT id FROM execs INDEXED BY exec_named WHERE sandbox_id = ?1 AND fingerprint <> '' \
         ORDER BY created_at DESC, exec_id DESC LIMIT -1 OFFSET ?2)";

@@ -113,10 +113,8 @@ impl Driver {
         self.written += n;
         if self.written == self.write.len() {
             self.written = 0;
+            // Kept as large as it is: fresh memory is dear. See `on_tick`.
             self.write.clear();
-            if self.write.capacity() > READ_MAX {
-                self.write = Vec::new();
-            }
         }
         Poll::Ready(Ok(()))
     }
@@ -150,8 +148,12 @@ impl Driver {
 
     fn on_tick(&mut self) -> Option<Lost> {
         let idle = {
-            let state = self.shared.lock();
-            state.calls.is_empty() && state.out.is_empty() && self.write.is_empty()
+            let mut state = self.shared.lock();
+            let idle = state.calls.is_empty() && state.out.is_empty() && self.write.is_empty();
+            if idle && self.write.capacity().max(state.out.capacity()) > READ_MAX {
+                (self.write, state.out) = (Vec::new(), Vec::new());
+            }
+            idle
         };
         if std::mem::take(&mut self.heard) {
             self.quiet_ticks = 0;

@@ -82,7 +82,7 @@ fn what_waits_in_the_pool_is_told_from_what_was_taken() {
     let all = [waiting, running.clone(), taken.clone(), returned.clone(), taken.clone()];
     assert_eq!(told(&all[..2]), (true, false));
     assert_eq!(told(&all[..3]), (false, true));
-    assert_eq!(told(&all[..4]).0, true);
+    assert!(told(&all[..4]).0);
     assert_eq!(told(&all), (false, true));
     // One that was extended, and never in a pool.
     assert_eq!(told(&steps[..3]), (false, false));

@@ -15,6 +15,9 @@ use crate::journal::{self, Step};
 
 /// A provider that takes longer than this for one sandbox is asked again.
 const DESTROY_DEADLINE: Duration = Duration::from_secs(60);
+/// What the end of an expired sandbox waits for control: with a look in between it is destroyed in
+/// less than two seconds.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often commands that were asked to end are looked at.
 const GRACE_STEP: Duration = Duration::from_millis(25);
 
@@ -38,6 +41,15 @@ impl Core {
         work.await.unwrap_or_else(|e| {
             Err(Fault::internal("destroying the sandbox was interrupted").caused_by(e))
         })
+    }
+
+    /// Its time is up, and control may still want what its commands have said.
+    pub(crate) async fn last_words(&self, sandbox: &Sandbox) {
+        if sandbox.phase() == Phase::Running {
+            let asked = self.control.ending(sandbox.id.clone());
+            // An end waits for nobody.
+            let _ = tokio::time::timeout(LAST_WORDS, asked).await;
+        }
     }
 
     /// The time of a sandbox is up.

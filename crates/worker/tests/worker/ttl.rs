@@ -18,6 +18,11 @@ async fn a_sandbox_ends_when_its_time_is_up() {
     world.clock.advance(Duration::from_secs(1));
     let ended = world.control.report_on(&id).await;
     assert_eq!((ended.reason, ended.removed), (EndedReason::Expired, true));
+    assert_eq!(
+        *world.control.ending.lock().unwrap(),
+        std::slice::from_ref(&id),
+        "control was asked first"
+    );
     world.assert_gone(&id);
     forgotten(&worker, &id).await;
 }

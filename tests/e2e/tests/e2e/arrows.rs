@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("server",    &["types", "protocol", "control"], &["store", "testkit"]),
     ("stacyvm",   &["types", "protocol", "store", "providers", "client", "control", "worker", "server"], &[]),
     ("testkit",   &["types", "client"], &[]),
-    ("bench",     &["testkit"], &[]),
+    ("bench",     &["testkit", "client"], &[]),
     ("e2e",       &[], &["types", "client", "testkit"]),
 ];
 

@@ -347,7 +347,8 @@ impl Store for MemoryStore {
             if let Some(record) = state.execs.get_mut(&key) {
                 record.end = record.end.take().or(end);
             }
-            if let Some(output) = output {
+            let held = state.outputs.get(&key).map_or(0, ExecOutput::total);
+            if let Some(output) = output.filter(|o| o.total() >= held) {
                 state.outputs.insert(key, output);
             }
         })

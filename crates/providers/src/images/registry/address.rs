@@ -1,6 +1,7 @@
 //! Which registries may be asked, and which addresses connected to.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use reqwest::Url;
 use types::{ErrorCode, Fault, Secret};
@@ -20,11 +21,19 @@ pub struct Registry {
     pub password: Secret,
     /// A token to be sent as it is, in place of name and password.
     pub token: Secret,
+    /// Certificates (PEM) that are trusted beside the machine's own. Empty: none.
+    pub ca_file: PathBuf,
 }
 
 impl Registry {
     pub fn named(host: impl Into<String>) -> Self {
         Self { host: host.into(), ..Self::default() }
+    }
+
+    /// Whether nothing is known of it but its name.
+    pub fn is_host_alone(&self) -> bool {
+        let keyless = self.username.is_empty() && self.password.is_empty() && self.token.is_empty();
+        keyless && self.ca_file.as_os_str().is_empty()
     }
 }
 

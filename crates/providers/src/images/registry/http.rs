@@ -7,7 +7,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
 };
-use reqwest::{Client, Method, Response, Url, redirect};
+use reqwest::{Certificate, Client, Method, Response, Url, redirect};
+use rustls::CertificateError;
 use types::{ErrorCode, Fault};
 
 use super::address::{INSIDE, Policy, Reach, may_reach, refused};
@@ -91,10 +92,15 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(policy: Policy, patience: Patience) -> Result<Self, Fault> {
+    /// `roots` are trusted beside the machine's own, at all places that are listed.
+    pub(super) fn new(
+        policy: Policy,
+        patience: Patience,
+        roots: Vec<Certificate>,
+    ) -> Result<Self, Fault> {
         // The second caller finds a provider installed, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = |reach| {
+        let client = |reach, roots: Vec<Certificate>| {
             Client::builder()
                 .user_agent(concat!("stacyvm/", env!("CARGO_PKG_VERSION")))
                 .redirect(redirect::Policy::none())
@@ -102,12 +108,13 @@ impl Http {
                 .dns_resolver(std::sync::Arc::new(Checked(reach)))
                 .connect_timeout(patience.connect)
                 .pool_max_idle_per_host(4)
+                .tls_certs_merge(roots)
                 .build()
                 .map_err(|e| {
                     Fault::unavailable("https can't be set up on this machine").caused_by(e)
                 })
         };
-        let (public, listed) = (client(Reach::Public)?, client(Reach::Listed)?);
+        let (public, listed) = (client(Reach::Public, Vec::new())?, client(Reach::Listed, roots)?);
         Ok(Self { public, listed, policy, patience })
     }
 
@@ -246,11 +253,44 @@ fn unreachable(url: &Url, e: reqwest::Error) -> Trouble {
         if source.is::<Inside>() {
             return Trouble::Final(refused(host, INSIDE));
         }
+        if let Some(why) = distrusted(source) {
+            return Trouble::Final(no_use(&format!("'{host}': {why}")).caused_by(e));
+        }
         cause = source.source();
     }
     let what = if e.is_connect() { "can't be reached" } else { "broke off" };
     // The address it has goes into the log alone.
     Trouble::again(Fault::unavailable(format!("the registry '{host}' {what}")).caused_by(e))
+}
+
+/// Why a line could not be made safe, if it was that; another try would not help.
+fn distrusted(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    // What an I/O error wraps is not its source, but that one's; and they wrap one another.
+    let mut innermost = error;
+    while let Some(inner) = innermost.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref()) {
+        innermost = inner;
+    }
+    Some(match innermost.downcast_ref()? {
+        rustls::Error::InvalidCertificate(error) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another name"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet"
+            }
+            _ => {
+                "its certificate is not trusted by this machine (a CA of its own: ca_file in \
+                 images.registries)"
+            }
+        },
+        rustls::Error::InvalidMessage(_) => {
+            "it does not speak https (if that is meant: http:// in images.registries)"
+        }
+        _ => return None,
+    })
 }
 
 pub(super) fn silent(url: &Url) -> Fault {

@@ -1,10 +1,12 @@
 //! One image at one registry: its documents, and the right to read it.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::WWW_AUTHENTICATE;
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Certificate, Response, StatusCode, Url};
 use sha2::{Digest, Sha256};
 use types::Fault;
 
@@ -23,6 +25,8 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
+/// A file of certificates: more than any machine's own list has.
+const ROOTS: u64 = 8 << 20;
 /// Indexes in indexes.
 const MOST_DEEP: usize = 4;
 
@@ -55,9 +59,11 @@ impl Session {
         let (registry, repository) = registry_of(name);
         let base = policy.base(registry)?;
         policy.check(&base)?;
+        let roots = policy.listed(&base).map(|registry| roots(&registry.ca_file));
+        let roots = roots.transpose()?.unwrap_or_default();
         Ok(Arc::new(Self {
             credentials: find(policy, &base, docker),
-            http: Http::new(policy.clone(), patience)?,
+            http: Http::new(policy.clone(), patience, roots)?,
             base,
             repository,
             authorization: Mutex::default(),
@@ -176,6 +182,19 @@ impl Session {
     fn key(&self) -> std::sync::MutexGuard<'_, Option<String>> {
         self.authorization.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The certificates in a file of the configuration.
+fn roots(file: &Path) -> Result<Vec<Certificate>, Fault> {
+    if file.as_os_str().is_empty() {
+        return Ok(Vec::new());
+    }
+    let failed = || Fault::unavailable("the ca_file of a registry can't be read");
+    let mut text = Vec::new();
+    let opened = File::open(file).map_err(|e| failed().caused_by(e))?;
+    opened.take(ROOTS).read_to_end(&mut text).map_err(|e| failed().caused_by(e))?;
+    let roots = Certificate::from_pem_bundle(&text).map_err(|e| failed().caused_by(e))?;
+    if roots.is_empty() { Err(failed()) } else { Ok(roots) }
 }
 
 fn wrong_digest() -> Fault {

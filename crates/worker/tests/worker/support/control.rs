@@ -13,6 +13,7 @@ pub struct FakeControl {
     pub away: AtomicBool,
     pub refused: AtomicUsize,
     pub beats: Mutex<Vec<Heartbeat>>,
+    pub ending: Mutex<Vec<SandboxId>>,
     pub ended: Mutex<Vec<SandboxEnded>>,
 }
 
@@ -44,6 +45,14 @@ impl ControlLink for FakeControl {
         Box::pin(async move {
             self.here()?;
             self.beats.lock().unwrap().push(beat);
+            Ok(())
+        })
+    }
+
+    fn ending(&self, id: SandboxId) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            self.here()?;
+            self.ending.lock().unwrap().push(id);
             Ok(())
         })
     }

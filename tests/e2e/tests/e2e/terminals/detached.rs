@@ -188,6 +188,40 @@ async fn fed_signalled_and_listed() {
     bed.close().await;
 }
 
+/// What is kept of a command whose sandbox's time was up before anybody looked at it.
+async fn kept_of_a_second(bed: &Bed) -> Result<Vec<Value>, String> {
+    let call = async |method: &str, path: &str, body: &Value| {
+        let reply = bed.server.call(method, path, &[], body).await?;
+        if reply.status < 300 { Ok(reply) } else { Err(reply.text()) }
+    };
+    let made = call("POST", "/api/v1/sandboxes", &json!({ "ttl": "1s" })).await?.json()?;
+    let path = format!("/api/v1/sandboxes/{}", made["id"].as_str().unwrap());
+    let body = json!({ "command": "while :; do echo words; sleep 0.05; done", "detach": true });
+    // A slow machine may be too late.
+    let told = call("POST", &format!("{path}/exec"), &body).await?.json()?;
+    let record = format!("{path}/execs/{}", told["exec_id"].as_str().unwrap());
+    wait_for("the end", SOON, async || {
+        let record = call("GET", &record, &Value::Null).await?.json()?;
+        if record["state"] == "lost" { Ok(()) } else { Err(record.to_string()) }
+    })
+    .await;
+    Ok(lines(&call("GET", &format!("{record}/output"), &Value::Null).await?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_before_the_time_was_up_is_kept() {
+    let bed = Bed::make("native").await;
+    let told = wait_for("the last words", SOON, async || {
+        let told = kept_of_a_second(&bed).await?;
+        if told[0]["stream"] == "stdout" { Ok(told) } else { Err(format!("{told:?}")) }
+    })
+    .await;
+    // Whether that was all, nobody can know.
+    assert!(told.iter().any(|l| l["stream"] == "gap" && l["lost"] == 0), "{told:?}");
+    assert_eq!(told.last().unwrap()["error"], "SANDBOX_DEAD");
+    bed.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_said_outlives_its_sandbox_and_why_it_ended_is_told() {
     let mut bed = Bed::make("native").await;

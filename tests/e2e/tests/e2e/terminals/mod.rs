@@ -2,6 +2,7 @@
 
 mod detached;
 mod history;
+mod many;
 mod requests;
 mod tmux;
 mod websocket;

@@ -168,6 +168,28 @@ async fn attach_and_leave_and_the_terminal_is_put_back_by_signals_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_terminal_is_put_back_by_a_panic_too() {
+    if !cfg!(debug_assertions) {
+        println!("skipped: a release build has no place to panic at");
+        return;
+    }
+    let bed = Bed::make("mock").await;
+    let command = format!(
+        "RUST_BACKTRACE=0 STACYVM_FAILPOINT=terminal.shown! {} --server {} exec -it {} -- sh",
+        stacyvm().display(),
+        bed.server.url(),
+        bed.sandbox
+    );
+    let tmux = Tmux::start(&then_cooked(&command));
+    // Our own panic, on a terminal that begins each line at its edge again.
+    tmux.shows("terminal.shown was told to panic").await;
+    tmux.shows("ended 101").await;
+    tmux.shows("cooked again").await;
+    drop(tmux);
+    bed.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn run_it_needs_no_server() {
     let system = System::new(config("native"));
     let command = format!(
