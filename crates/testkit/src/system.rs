@@ -17,6 +17,9 @@ const START: Duration = Duration::from_secs(30);
 /// More than the ten seconds that a graceful stop may take.
 const STOP: Duration = Duration::from_secs(20);
 
+/// How folders of systems under test are named.
+pub(crate) const NAME: &str = "stacyvm-test-";
+
 /// A data folder and a configuration; what is in it outlives each server started on it.
 pub struct System {
     dir: TempDir,
@@ -28,7 +31,7 @@ impl System {
     /// `config` is the content of the config file; `data_dir` and the port are filled in.
     pub fn new(mut config: Value) -> Self {
         let dir = tempfile::Builder::new()
-            .prefix("stacyvm-test-")
+            .prefix(NAME)
             .tempdir()
             .expect("a temporary folder can be made");
         let data = dir.path().join("data");
