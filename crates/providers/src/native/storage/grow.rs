@@ -9,16 +9,23 @@ use super::file::MIB;
 use super::layers::Layers;
 use super::mounted::{Mounted, Room};
 
-/// A writer at 1 GB a second fills less than `HEADROOM` in that time.
+/// A writer at 1 GB a second fills less than half of `HEADROOM` in that time; the rest is for the
+/// time that growing takes.
 const PAUSE: Duration = Duration::from_millis(200);
-/// While nothing is on it.
+/// While nothing is on it. The first sandbox ends it.
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
-const HEADROOM: u64 = 256 * MIB;
+const HEADROOM: u64 = 512 * MIB;
 const SMALLEST_STEP: u64 = 512 * MIB;
+/// Of what is given neither to content nor to the records of it. Content takes what it finds there:
+/// without a rest the records have no room while content still has, and no file can be made.
+const UNALLOCATED: std::ops::RangeInclusive<u64> = 256 * MIB..=2048 * MIB;
+/// Less than this left at its end is worth a word.
+const NEARLY_FULL: u64 = 64 * MIB;
 
 /// The size it should have now; `None`: it is large enough.
 fn wanted(room: Room, max: u64) -> Option<u64> {
-    let full = room.free < HEADROOM.max(room.size / 4);
+    let spare = (room.size / 8).clamp(*UNALLOCATED.start(), *UNALLOCATED.end());
+    let full = room.free < HEADROOM.max(room.size / 4) || room.unallocated < spare;
     let to = (room.size + SMALLEST_STEP.max(room.size / 2)).min(max);
     (full && to > room.size).then_some(to)
 }
@@ -51,6 +58,8 @@ async fn watch(mounted: Arc<Mounted>, layers: Arc<Layers>) {
             Ok(Outcome::Enough) => said = false,
             Ok(Outcome::Grown(bytes)) => {
                 tracing::info!(size_mb = bytes / MIB, "the disk store has grown");
+                // It may have been filled meanwhile.
+                continue;
             }
             Ok(Outcome::AtItsEnd) if !said => {
                 said = true;
@@ -66,7 +75,11 @@ async fn watch(mounted: Arc<Mounted>, layers: Arc<Layers>) {
             }
             Err(_) => {}
         }
-        tokio::time::sleep(if busy { PAUSE } else { IDLE_PAUSE }).await;
+        if busy {
+            tokio::time::sleep(PAUSE).await;
+        } else {
+            let _ = tokio::time::timeout(IDLE_PAUSE, layers.first.notified()).await;
+        }
     }
 }
 
@@ -79,7 +92,7 @@ enum Outcome {
 fn look(mounted: &Mounted) -> std::io::Result<Outcome> {
     let room = mounted.room()?;
     let Some(to) = wanted(room, mounted.max()) else {
-        let full = room.free < HEADROOM / 4;
+        let full = room.free < NEARLY_FULL;
         return Ok(if full { Outcome::AtItsEnd } else { Outcome::Enough });
     };
     let size = mounted.grow(to)?;
@@ -92,11 +105,15 @@ mod tests {
 
     #[test]
     fn it_grows_in_steps_and_stops_at_the_limit() {
-        let room = |size, free| Room { size: size * MIB, free: free * MIB };
-        assert_eq!(wanted(room(512, 400), 8192 * MIB), None);
-        assert_eq!(wanted(room(512, 200), 8192 * MIB), Some(1024 * MIB));
+        let room =
+            |size, free| Room { size: size * MIB, free: free * MIB, unallocated: free * MIB };
+        assert_eq!(wanted(room(1024, 800), 8192 * MIB), None);
+        assert_eq!(wanted(room(512, 400), 8192 * MIB), Some(1024 * MIB));
         assert_eq!(wanted(room(4096, 900), 8192 * MIB), Some(6144 * MIB));
         assert_eq!(wanted(room(6144, 900), 8192 * MIB), Some(8192 * MIB));
         assert_eq!(wanted(room(8192, 1), 8192 * MIB), None);
+        // All of it belongs to content, which has gone.
+        let taken = Room { unallocated: 0, ..room(2048, 2000) };
+        assert_eq!(wanted(taken, 8192 * MIB), Some(3072 * MIB));
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Mounted {
 pub(super) struct Room {
     pub size: u64,
     pub free: u64,
+    /// Given to nothing yet: what content or its records can still take.
+    pub unallocated: u64,
 }
 
 /// Numbers of one writable layer, in bytes.
@@ -103,7 +105,12 @@ impl Mounted {
         let fs = statvfs(&self.point)?;
         let waiting = self.number("allocation/data/bytes_may_use").unwrap_or(0);
         let free = (fs.f_bavail * fs.f_frsize).saturating_sub(waiting);
-        Ok(Room { size: self.file.metadata()?.len(), free })
+        let size = self.file.metadata()?.len();
+        let given = ["data", "metadata", "system"]
+            .map(|kind| self.number(&format!("allocation/{kind}/disk_total")));
+        // Where the kernel does not tell, what is free has to do.
+        let given = given.into_iter().sum::<Option<u64>>().unwrap_or(0);
+        Ok(Room { size, free, unallocated: size.saturating_sub(given) })
     }
 
     /// What the subvolume of this number holds, written or about to be, and what it may hold;
