@@ -181,8 +181,10 @@ mod tests {
         let a = Claims::claim(dir.path(), &identity("a"), 3).unwrap();
         let b = Claims::claim(dir.path(), &identity("b"), 2).unwrap();
         let (ra, rb) = (a.ranges(), b.ranges());
-        assert_eq!((ra.first, ra.count), (FIRST_UID, 192));
-        assert_eq!(rb.first, FIRST_UID + 192 * 65536);
+        // Where they begin depends on what runs on this host.
+        assert!(ra.first >= FIRST_UID && ra.count == 192 && rb.count == 128, "{ra:?} {rb:?}");
+        let end = |r: UidRanges| r.first + r.count * IDS_PER_RANGE;
+        assert!(end(ra) <= rb.first || end(rb) <= ra.first, "{ra:?} {rb:?}");
         assert!(Claims::claim(dir.path(), &identity("a"), 3).is_err(), "a lives");
         drop(a); // as a crash does: the file stays, the lock goes
         let again = Claims::claim(dir.path(), &identity("a"), 9).unwrap();
@@ -192,12 +194,14 @@ mod tests {
     #[test]
     fn what_a_dead_server_left_is_taken_and_what_is_given_back_too() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Claims::claim(dir.path(), &identity("dead"), 1).unwrap());
+        let dead = Claims::claim(dir.path(), &identity("dead"), 1).unwrap();
+        let (ranges, file) = (dead.ranges(), dir.path().join(dead.blocks.start.to_string()));
+        drop(dead);
         let new = Claims::claim(dir.path(), &identity("new"), 1).unwrap();
-        assert_eq!(new.ranges().first, FIRST_UID);
-        assert_eq!(content(&dir.path().join("0")).unwrap(), identity("new").name());
+        assert_eq!(new.ranges(), ranges);
+        assert_eq!(content(&file).unwrap(), identity("new").name());
         new.give_back();
-        assert!(!dir.path().join("0").exists());
+        assert!(!file.exists());
     }
 
     #[test]

@@ -10,8 +10,6 @@ DROP INDEX exec_running;
 CREATE INDEX exec_newest ON execs (sandbox_id, created_at DESC, exec_id DESC);
 CREATE INDEX exec_running ON execs (sandbox_id, created_at DESC, exec_id DESC)
     WHERE ended_at IS NULL;
-CREATE INDEX exec_named ON execs (sandbox_id, created_at DESC, exec_id DESC)
-    WHERE fingerprint <> '';
 CREATE INDEX exec_plain ON execs (sandbox_id, created_at)
     WHERE fingerprint = '' AND ended_at IS NOT NULL;
 
@@ -32,3 +30,10 @@ BEGIN
     UPDATE exec_counts SET plain = plain - 1 WHERE sandbox_id = OLD.sandbox_id;
     DELETE FROM exec_counts WHERE sandbox_id = OLD.sandbox_id AND plain = 0;
 END;
+
+-- The newest outputs of a sandbox are kept: found among its outputs, not among all its commands.
+ALTER TABLE exec_outputs ADD COLUMN sandbox_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE exec_outputs ADD COLUMN created_at INTEGER NOT NULL DEFAULT 0;
+UPDATE exec_outputs SET (sandbox_id, created_at) =
+    (SELECT sandbox_id, created_at FROM execs WHERE execs.id = exec_outputs.exec);
+CREATE INDEX output_newest ON exec_outputs (sandbox_id, created_at DESC, exec DESC);

@@ -206,14 +206,14 @@ statements! {
     EXEC_ENDED = "UPDATE execs SET ended_at = ?3, exit_code = ?4, signal = ?5, timed_out = ?6, \
         oom_killed = ?7, lost = ?8 \
         WHERE sandbox_id = ?1 AND exec_id = ?2 AND ended_at IS NULL";
-    KEEP_OUTPUT = "INSERT INTO exec_outputs (exec, first, runs, bytes) \
-        SELECT id, ?3, ?4, ?5 FROM execs WHERE sandbox_id = ?1 AND exec_id = ?2 \
+    KEEP_OUTPUT = "INSERT INTO exec_outputs (exec, sandbox_id, created_at, first, runs, bytes) \
+        SELECT id, sandbox_id, created_at, ?3, ?4, ?5 FROM execs WHERE sandbox_id = ?1 AND exec_id = ?2 \
         ON CONFLICT (exec) DO UPDATE SET \
         first = excluded.first, runs = excluded.runs, bytes = excluded.bytes \
         WHERE excluded.first + length(excluded.bytes) >= first + length(bytes)";
     TRIM_OUTPUTS = "DELETE FROM exec_outputs WHERE exec IN ( \
-        SELECT id FROM execs INDEXED BY exec_named WHERE sandbox_id = ?1 AND fingerprint <> '' \
-        ORDER BY created_at DESC, exec_id DESC LIMIT -1 OFFSET ?2)";
+        SELECT exec FROM exec_outputs INDEXED BY output_newest WHERE sandbox_id = ?1 \
+        ORDER BY created_at DESC, exec DESC LIMIT -1 OFFSET ?2)";
     GET_OUTPUT = "SELECT first, runs, bytes FROM exec_outputs WHERE exec = \
         (SELECT id FROM execs WHERE sandbox_id = ?1 AND exec_id = ?2)";
     PURGE_EXECS = "DELETE FROM execs WHERE id IN ( \
@@ -249,6 +249,7 @@ mod tests {
                     || line.contains("SCAN spawn_keys")
                     || line.contains("SCAN labels")
                     || line.contains("SCAN exec_counts")
+                    || line.contains("SCAN exec_outputs")
                     || (line.contains("SCAN execs") && *name != "LIST_RUNNING_EXECS");
                 assert!(!scans && !line.contains("TEMP B-TREE"), "{name}: {line}");
             }

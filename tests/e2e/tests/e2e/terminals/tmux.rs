@@ -6,6 +6,7 @@ use serde_json::json;
 use testkit::{System, stacyvm, wait_for};
 
 use super::{Bed, SOON, config};
+use crate::e2e::crashes::world::running;
 
 /// A terminal of its own server, 100 by 30, that ends with the test.
 struct Tmux {
@@ -80,7 +81,8 @@ async fn vim_top_python_and_job_control_by_exec_it() {
     tmux.shows("30 100").await;
     tmux.shows("terminal-known").await;
     // Ctrl-C ends what runs, not the shell; Ctrl-Z stops it, and it can be brought back.
-    tmux.keys(&["sleep 1000", "Enter"]);
+    tmux.keys(&["sleep 1000.25", "Enter"]);
+    running(&["sleep", "1000.25"]).await;
     tmux.keys(&["C-c"]);
     tmux.keys(&["echo code $?", "Enter"]);
     tmux.shows("code 130").await;
