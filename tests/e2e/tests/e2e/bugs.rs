@@ -78,7 +78,7 @@ async fn deadlines_end_commands(provider: &str) {
     );
     for stream in [false, true] {
         // What is done before is given time: the count below must see them.
-        let body = json!({ "command": script, "timeout": "2s", "stream": stream });
+        let body = json!({ "command": script, "timeout": "5s", "stream": stream });
         let asked = bed.exec(body);
         let looked =
             wait_for("the command's processes", SOON, async || match bed.running(&word).await {
@@ -88,7 +88,7 @@ async fn deadlines_end_commands(provider: &str) {
         let began = began();
         let ((status, text), ()) = tokio::join!(asked, looked);
         let took = began.elapsed();
-        assert!(took < Duration::from_secs(2) + SOON, "the answer took {took:?}");
+        assert!(took < Duration::from_secs(5) + SOON, "the answer took {took:?}");
         if stream {
             assert_eq!(status, 200);
             let last = text.lines().rfind(|l| !l.is_empty()).unwrap();
