@@ -77,6 +77,8 @@ pub(crate) struct Conn {
     /// More may be read.
     pub readable: bool,
     pub queued: bool,
+    /// The other end has closed: no edge tells when what it sent before has been read.
+    pub hung_up: bool,
     /// The socket takes no more for now.
     pub blocked: bool,
     /// Some producer was turned away because the outbox was full.
@@ -114,6 +116,7 @@ impl Conn {
             greeted: false,
             readable: false,
             queued: false,
+            hung_up: false,
             blocked: false,
             starved: false,
             closing: false,
@@ -138,7 +141,7 @@ impl Conn {
                 self.pending += n;
                 self.grown = self.grown.max(self.pending);
                 // A short read emptied the socket; the next bytes raise a new edge.
-                self.readable = n == scratch.capacity();
+                self.readable = self.hung_up || n == scratch.capacity();
                 Ok(n)
             }
             Err(Errno::INTR) => Ok(1),

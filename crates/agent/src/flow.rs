@@ -20,8 +20,9 @@ impl Agent {
         if flags.contains(EventFlags::OUT) {
             conn.blocked = false;
         }
-        let read = EventFlags::IN | EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR;
-        if flags.intersects(read) {
+        let end = EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR;
+        conn.hung_up |= flags.intersects(end);
+        if flags.intersects(end | EventFlags::IN) {
             conn.readable = true;
             self.queue_conn(id);
         }

@@ -251,3 +251,19 @@ fn calls_on_a_connection_are_bounded() {
     }
     assert!(std::fs::read_dir(agent.path("workspace")).unwrap().next().is_none());
 }
+
+#[test]
+fn an_end_that_comes_with_the_last_words_is_noticed() {
+    let agent = Agent::start();
+    agent.connect().write("f", None, b"old").done();
+    // Both are there when the agent looks: one edge for all of it.
+    for _ in 0..50 {
+        let mut client = agent.connect();
+        let call = client.begin(&Request::Write { path: "f".into(), mode: None });
+        client.data(call, &[b'n'; 1000]);
+        drop(client);
+    }
+    wait_for("the hidden files are gone", || {
+        std::fs::read_dir(agent.path("workspace")).unwrap().count() == 1
+    });
+}
