@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Bench;
-use super::sandbox::{ECHO_STREAM, destroy, spawn};
+use super::sandbox::{destroy, first_words};
 use crate::baseline::{bwrap, first_output, plain};
 use crate::client::Client;
 use crate::ground::Ground;
@@ -68,16 +68,11 @@ pub async fn measure(bench: &mut Bench<'_>, ground: &Ground) -> Result<(), Strin
 }
 
 async fn echo(client: &mut Client, order: &str, seen: &mut Seen) -> Result<(), String> {
+    let said = first_words(client, order).await?;
+    seen.spawned.add(said.spawned);
+    seen.cold.add(said.first);
     let begun = Instant::now();
-    let id = spawn(client, order).await?;
-    seen.spawned.add(begun.elapsed());
-    let mut first = None;
-    let path = format!("/sandboxes/{id}/exec");
-    let note = |_: &[u8]| first = first.or_else(|| Some(begun.elapsed()));
-    client.read_through("POST", &path, ECHO_STREAM, note).await?;
-    seen.cold.add(first.ok_or("an empty stream")?);
-    let begun = Instant::now();
-    destroy(client, &id).await?;
+    destroy(client, &said.id).await?;
     seen.destroyed.add(begun.elapsed());
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Bench;
-use super::sandbox::{ECHO, ECHO_STREAM, destroy, exec, spawn};
+use super::sandbox::{ECHO, destroy, exec, first_words, spawn};
 use crate::client::Client;
 use crate::ground::Ground;
 use crate::numbers::Samples;
@@ -85,15 +85,10 @@ async fn turn(
 }
 
 async fn echo(client: &mut Client, order: &str, seen: &mut Seen) -> Result<(), String> {
-    let begun = Instant::now();
-    let id = spawn(client, order).await?;
-    seen.spawned.add(begun.elapsed());
-    let mut first = None;
-    let path = format!("/sandboxes/{id}/exec");
-    let note = |_: &[u8]| first = first.or_else(|| Some(begun.elapsed()));
-    client.read_through("POST", &path, ECHO_STREAM, note).await?;
-    seen.first.add(first.ok_or("an empty stream")?);
-    destroy(client, &id).await
+    let said = first_words(client, order).await?;
+    seen.spawned.add(said.spawned);
+    seen.first.add(said.first);
+    destroy(client, &said.id).await
 }
 
 async fn status(client: &mut Client) -> Result<serde_json::Value, String> {

@@ -25,5 +25,5 @@ pub use providers::Readiness;
 pub use sandboxes::{
     Captured, Destroyed, ExecInput, ExecMode, Finding, Obtained, RepeatKey, SpawnInput,
 };
-pub use store::{CANCELLED, ExecEnd, ExecPage, ExecRecord};
+pub use store::{CANCELLED, ExecEnd, ExecKind, ExecPage, ExecRecord};
 pub use workers::WorkerView;

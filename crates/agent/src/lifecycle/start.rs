@@ -163,7 +163,10 @@ impl Agent {
             conn.out.json(Kind::Event, source.1, &started);
             if alone {
                 conn.held = conn.out.len();
-                *hold_until = sys::now() + HOLD_NANOS;
+                // Whoever else waits already waits no longer for it.
+                if *hold_until == 0 {
+                    *hold_until = sys::now() + HOLD_NANOS;
+                }
             }
             if !stays {
                 conn.end(source.1, Ok(Body::Done));

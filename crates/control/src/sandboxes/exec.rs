@@ -67,20 +67,10 @@ impl Control {
         ctx: &Context,
         id: &str,
         input: ExecInput,
+        kind: ExecKind,
     ) -> Result<ExecStream, Fault> {
         let timeout = stream_timeout(&self.0.config.defaults, input.timeout)?;
-        Ok(self.start_exec(ctx, id, input, timeout, ExecKind::Streamed).await?.0)
-    }
-
-    /// The same for one who asked over a WebSocket, without a conversation.
-    pub async fn exec_socket(
-        &self,
-        ctx: &Context,
-        id: &str,
-        input: ExecInput,
-    ) -> Result<ExecStream, Fault> {
-        let timeout = stream_timeout(&self.0.config.defaults, input.timeout)?;
-        Ok(self.start_exec(ctx, id, input, timeout, ExecKind::Socket).await?.0)
+        Ok(self.start_exec(ctx, id, input, timeout, kind).await?.0)
     }
 
     async fn start_exec(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use control::{ExecInput, ExecMode};
+use control::{ExecInput, ExecKind, ExecMode};
 use futures_util::StreamExt;
 use protocol::worker::{Bytes, ExecEvent, ExecExit, OutputStream};
 use types::{ErrorCode, Fault, SandboxState};
@@ -80,7 +80,7 @@ async fn bug_22_no_timeout_is_no_way_around_the_maximum() {
     assert_eq!(*s.worker.cancelled.lock().unwrap(), 2, "what is given up is cancelled");
     let above = ExecInput { timeout: Some(Duration::from_secs(601)), ..shell("true") };
     assert_eq!(code(s.control.exec(&s.ctx, "sb-0", above.clone()).await), ErrorCode::ResourceLimit);
-    let told = s.control.exec_stream(&s.ctx, "sb-0", above).await;
+    let told = s.control.exec_stream(&s.ctx, "sb-0", above, ExecKind::Streamed).await;
     assert_eq!(code(told.map(|_| ())), ErrorCode::ResourceLimit);
 }
 
@@ -92,7 +92,11 @@ async fn a_stream_without_a_timeout_ends_with_its_sandbox() {
         let s = System::with(c.clone()).await;
         let id = s.plant("sb-x", SandboxState::Running);
         s.worker.script(Script::Events(vec![out("a"), exit(0)]));
-        let stream = s.control.exec_stream(&s.ctx, id.as_str(), shell("x")).await.unwrap();
+        let stream = s
+            .control
+            .exec_stream(&s.ctx, id.as_str(), shell("x"), ExecKind::Streamed)
+            .await
+            .unwrap();
         assert_eq!(s.worker.state().orders[0].timeout, wanted);
         assert_eq!(stream.count().await, 2);
     }

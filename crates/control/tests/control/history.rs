@@ -53,9 +53,19 @@ async fn bug_50_every_command_leaves_a_record() {
     s.worker.script(Script::Events(vec![out("o"), exit(3)]));
     s.control.exec(&ctx, id.as_str(), input.clone()).await.unwrap();
     s.worker.script(Script::Events(vec![exit(4)]));
-    s.control.exec_stream(&ctx, id.as_str(), input.clone()).await.unwrap().count().await;
+    s.control
+        .exec_stream(&ctx, id.as_str(), input.clone(), ExecKind::Streamed)
+        .await
+        .unwrap()
+        .count()
+        .await;
     s.worker.script(Script::Events(vec![exit(5)]));
-    s.control.exec_socket(&ctx, id.as_str(), input.clone()).await.unwrap().count().await;
+    s.control
+        .exec_stream(&ctx, id.as_str(), input.clone(), ExecKind::Socket)
+        .await
+        .unwrap()
+        .count()
+        .await;
     s.control.exec_detached(&ctx, id.as_str(), input).await.unwrap();
     let all = listed(&s, &id).await;
     for (kind, exit_code) in [
@@ -92,7 +102,11 @@ async fn an_end_that_nobody_saw_is_told_as_it_was() {
     let s = System::start().await;
     let cancelled = s.plant("sb-cancelled", SandboxState::Running);
     s.worker.script(Script::Silence(vec![out("begun")]));
-    let mut lines = s.control.exec_stream(&s.ctx, cancelled.as_str(), shell("x")).await.unwrap();
+    let mut lines = s
+        .control
+        .exec_stream(&s.ctx, cancelled.as_str(), shell("x"), ExecKind::Streamed)
+        .await
+        .unwrap();
     lines.next().await.unwrap().unwrap();
     let plain = listed(&s, &cancelled).await.remove(0).exec_id;
     let attached = s.control.exec_output(&s.ctx, cancelled.as_str(), plain.as_str(), 0, true).await;
@@ -170,7 +184,8 @@ async fn what_runs_when_the_server_leaves_is_looked_for_by_the_next() {
     let s = System::start().await;
     let id = s.plant("sb-x", SandboxState::Running);
     s.worker.script(Script::Silence(vec![out("begun")]));
-    let mut lines = s.control.exec_stream(&s.ctx, id.as_str(), shell("x")).await.unwrap();
+    let mut lines =
+        s.control.exec_stream(&s.ctx, id.as_str(), shell("x"), ExecKind::Streamed).await.unwrap();
     lines.next().await.unwrap().unwrap();
     s.control.leave();
     drop(lines);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use control::{Context, ExecInput};
+use control::{Context, ExecInput, ExecKind};
 use protocol::worker::FileOp;
 use types::{EndedReason, ErrorCode, Fault, Sandbox, SandboxId, SandboxState, WorkerId};
 
@@ -13,7 +13,10 @@ async fn every_operation(s: &System, id: &SandboxId) -> Vec<(&'static str, Resul
     let list = FileOp::List { path: "/".to_owned() };
     let more = Duration::from_secs(900);
     vec![
-        ("exec_stream", c.exec_stream(ctx, id, ExecInput::default()).await.map(|_| ())),
+        (
+            "exec_stream",
+            c.exec_stream(ctx, id, ExecInput::default(), ExecKind::Streamed).await.map(|_| ()),
+        ),
         ("files", c.files(ctx, id, list).await.map(|_| ())),
         ("logs", c.logs(ctx, id, 10).await.map(|_| ())),
         ("stats", c.stats(ctx, id).await.map(|_| ())),

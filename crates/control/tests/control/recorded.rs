@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control::ExecInput;
+use control::{ExecInput, ExecKind};
 use futures_util::StreamExt;
 use protocol::worker::{Bytes, ExecEvent, ExecExit, OutputStream};
 use store::{ExecEnd, ExecOutput};
@@ -49,7 +49,8 @@ async fn the_same_id_starts_nothing_twice() {
     let done = s.control.exec(&s.ctx, id, job("sleep")).await.unwrap();
     assert_eq!((done.stdout.as_slice(), done.exit.exit_code), (&b"hi"[..], 3));
     s.worker.script(Script::Events(vec![out("hi"), exit(3)]));
-    let mut lines = s.control.exec_stream(&s.ctx, id, job("sleep")).await.unwrap();
+    let mut lines =
+        s.control.exec_stream(&s.ctx, id, job("sleep"), ExecKind::Streamed).await.unwrap();
     assert_eq!(lines.next().await.unwrap().unwrap(), out("hi").unwrap());
     assert_eq!(starts(&s), 1);
 }
@@ -102,7 +103,8 @@ async fn an_ended_one_answers_from_its_record() {
         output.push(false, b"kept");
         state.outputs.insert(key, output);
     }
-    let lines = s.control.exec_stream(&s.ctx, id.as_str(), job("sleep")).await.unwrap();
+    let lines =
+        s.control.exec_stream(&s.ctx, id.as_str(), job("sleep"), ExecKind::Streamed).await.unwrap();
     let told: Vec<_> = lines.map(|e| e.unwrap()).collect().await;
     assert_eq!(told, [ExecEvent::Gap { lost: 5 }, out("kept").unwrap(), exit(9).unwrap()]);
     let signal = s.control.exec_signal(&s.ctx, id.as_str(), "job", 15).await;

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use control::{Captured, ExecInput, ExecMode};
+use control::{Captured, ExecInput, ExecKind, ExecMode};
 use data_encoding::BASE64;
 use http::{HeaderMap, StatusCode};
 use protocol::worker::TtySize;
@@ -40,7 +40,7 @@ pub(crate) async fn exec(
         return Ok(answer(StatusCode::ACCEPTED, &Started { exec_id }));
     }
     if streamed {
-        let events = app.control.exec_stream(&context, &id, input).await?;
+        let events = app.control.exec_stream(&context, &id, input, ExecKind::Streamed).await?;
         return Ok(stream::respond(events, app.closing.clone(), encoding, None));
     }
     let captured = app.control.exec(&context, &id, input).await?;

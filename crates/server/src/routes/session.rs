@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
-use control::Context;
+use control::{Context, ExecKind};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, Stream, StreamExt};
 use http::HeaderMap;
@@ -116,7 +116,11 @@ impl Session {
                 return Err(Fault::bad_request(text));
             }
             let input = input(request, encoding)?;
-            let events = self.app.control.exec_socket(&self.context, &self.id, input).await?;
+            let events = self
+                .app
+                .control
+                .exec_stream(&self.context, &self.id, input, ExecKind::Socket)
+                .await?;
             Ok((events, encoding))
         };
         let (events, encoding) = match started.await {

@@ -6,10 +6,11 @@ use std::os::unix::process::ExitStatusExt;
 use client::api::{SpawnRequest, WarmPools};
 use futures_util::future::join_all;
 use rustix::process::Signal;
+use serde_json::Value;
 use testkit::wait_for;
 
 use super::crashes::slate::assert_clean;
-use super::crashes::world::{SOON, Server, World, in_time, names};
+use super::crashes::world::{IMAGE, SOON, Server, World, in_time, names};
 
 /// The one key that switches it on; unset again, a server starts without it.
 const KEY: &str = "STACYVM_DEFAULTS_WARM_POOL";
@@ -46,6 +47,12 @@ async fn a_warm_sandbox_is_one_like_any_other() {
         assert!(server.ids().await.unwrap().is_empty(), "nobody is told of what waits");
         let unknown = server.client.get(&waiting[0]).await.unwrap_err();
         assert_eq!(unknown.status(), Some(404));
+
+        if provider == "native" {
+            let path = format!("/api/v1/images/{}", IMAGE.replace(':', "%3A"));
+            let kept = server.running.call("DELETE", &path, &[], &Value::Null).await.unwrap();
+            assert_eq!(kept.status, 409, "an image that waits is in use: {}", kept.text());
+        }
 
         let asked = SpawnRequest {
             metadata: Some([("k".to_owned(), "v".to_owned())].into()),

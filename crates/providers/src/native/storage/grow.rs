@@ -78,7 +78,7 @@ async fn watch(mounted: Arc<Mounted>, layers: Arc<Layers>) {
         if busy {
             tokio::time::sleep(PAUSE).await;
         } else {
-            let _ = tokio::time::timeout(IDLE_PAUSE, layers.first.notified()).await;
+            let _ = tokio::time::timeout(IDLE_PAUSE, layers.added.notified()).await;
         }
     }
 }

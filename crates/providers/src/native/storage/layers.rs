@@ -24,7 +24,7 @@ pub(super) struct Layers {
     next: AtomicU64,
     state: Mutex<State>,
     /// Told of each new one: whoever looks seldom while there is none waits for it.
-    pub first: Notify,
+    pub added: Notify,
 }
 
 /// Bounded: `ready` by `wanted`, `trash` by the sandboxes there were.
@@ -43,7 +43,7 @@ impl Layers {
             wanted,
             next: AtomicU64::new(0),
             state: Mutex::default(),
-            first: Notify::new(),
+            added: Notify::new(),
         };
         let prefix = layers.name("pool.");
         for name in layers.ours()? {
@@ -58,7 +58,7 @@ impl Layers {
 
     /// The layer of a new sandbox, with its limit. Replaces one that is there.
     pub fn take(&self, id: &SandboxId, bytes: u64) -> io::Result<String> {
-        self.first.notify_one();
+        self.added.notify_one();
         let name = self.name(id.as_str());
         let root = self.mounted.root();
         let prepared = self.state().ready.pop();
