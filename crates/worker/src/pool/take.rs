@@ -19,6 +19,9 @@ use crate::supervisor::{AGENT_DEADLINE, Expiry, Phase, Sandbox, journal_fault};
 /// know of, and finds in the inventory.
 const LENT: Duration = Duration::from_secs(30);
 
+/// One whose time in the pool is nearly over is not handed out any more.
+const LEFT: Duration = Duration::from_secs(1);
+
 /// The agent learns when it ends a little later than it is handed out, when nobody waits any more:
 /// it has more time left by itself than that.
 const TELL_AFTER: Duration = Duration::from_millis(100);
@@ -82,7 +85,7 @@ impl Core {
         Ok(None)
     }
 
-    /// `false`: it is being unmade.
+    /// `false`: it is being unmade, or about to be.
     fn hand_over(
         self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
@@ -92,6 +95,10 @@ impl Core {
         let Some(warmth) = sandbox.warmth.get().filter(|_| sandbox.phase() == Phase::Warm) else {
             return Ok(false);
         };
+        // Whoever ends it for its age may be on the way already.
+        if sandbox.expiry().deadline.since(self.clock.boot()) < LEFT {
+            return Ok(false);
+        }
         let expiry = self.expiry_at(order.expires_at);
         let (generation, expires_at) = (order.generation, order.expires_at);
         let step = Step::Extended { generation, expires_at, deadline: expiry.deadline };
@@ -119,15 +126,16 @@ impl Core {
             if !core.pause(after).await {
                 return;
             }
-            // It may have been extended meanwhile, or be back in the pool.
+            // It may have been extended meanwhile, or be back in the pool; while it is told, neither.
+            let turn = sandbox.turn.lock().await;
             let boot_nanos = core.agent_deadline(sandbox.expiry().deadline).nanos();
-            let told = match sandbox.guest() {
-                Ok(guest) => {
-                    let asked = guest.tell(Request::Deadline { boot_nanos });
-                    matches!(tokio::time::timeout(AGENT_DEADLINE, asked).await, Ok(Ok(())))
-                }
-                Err(_) => return,
+            let Ok(guest) = sandbox.guest() else { return };
+            let asked = guest.tell(Request::Deadline { boot_nanos });
+            let told = tokio::select! {
+                told = tokio::time::timeout(AGENT_DEADLINE, asked) => matches!(told, Ok(Ok(()))),
+                () = sandbox.doomed.cancelled() => return,
             };
+            drop(turn);
             if !told && !core.stop.is_cancelled() {
                 core.died(&sandbox, EndedReason::Crashed).await;
             }

@@ -158,6 +158,26 @@ async fn what_waits_too_long_or_dies_is_replaced_and_nobody_hears_of_it() {
 }
 
 #[tokio::test]
+async fn one_that_is_about_to_go_is_not_handed_out() {
+    let world = world(1);
+    let worker = world.start().await;
+    full(&worker).await;
+    let old = world.provider.ids();
+    // They live for three quarters of the age or more, and for all of it at most.
+    let mut waited = Duration::ZERO;
+    while world.provider.has(&old[0]) && waited < AGE {
+        if let Some(id) = worker.take_warm(order(&world)).await.unwrap() {
+            let fact = worker.status(id.clone()).await.unwrap().expect("it was handed out");
+            assert_eq!(fact.state, SandboxState::Running, "after {waited:?}");
+            worker.return_warm(id).await.unwrap();
+        }
+        world.clock.advance(Duration::from_millis(500));
+        waited += Duration::from_millis(500);
+    }
+    worker.shutdown().await;
+}
+
+#[tokio::test]
 async fn one_that_comes_back_unused_is_the_next() {
     let world = world(2);
     let worker = world.start().await;
