@@ -100,8 +100,8 @@ pub trait Provider: Send + Sync {
     /// Resolves an image and has it ready. `ImageNotFound` names the ways out.
     fn prepare(&self, image: &str) -> BoxFuture<'_, Result<PreparedImage, Fault>>;
 
-    /// As `prepare`, of an image that was prepared before: `None` says that it has to be looked for,
-    /// or fetched, first. Cheap.
+    /// As `prepare`, of an image that need not be fetched: `None` says that it would have to be, or
+    /// that there is none.
     fn prepared<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Option<PreparedImage>>;
 
     /// Makes a sandbox whose agent listens when this returns. On failure nothing is left.

@@ -135,32 +135,38 @@ impl ImageStore {
                 self.pull_for_use(meant.clone(), missing(&asked, &meant)).await?;
             }
         }
-        if let Some(image) = self.prepared_before(name) {
-            return Ok(image);
-        }
-        let (_, meant) = self.meant(name)?;
-        let resolve = |name: String| self.blocking(move |store| store.prepare_now(&name));
-        match resolve(name.to_owned()).await {
-            Err(fault)
-                if fault.code == ErrorCode::ImageNotFound
-                    && policy != PullPolicy::Never
-                    && matches!(meant, ImageName::Reference { .. }) =>
-            {
+        match self.local(name).await {
+            Err(fault) if fault.code == ErrorCode::ImageNotFound && policy != PullPolicy::Never => {
+                let (_, meant) = self.meant(name)?;
+                if !matches!(meant, ImageName::Reference { .. }) {
+                    return Err(fault);
+                }
                 self.pull_for_use(meant, fault).await?;
-                resolve(name.to_owned()).await
+                self.local(name).await
             }
             other => other,
         }
     }
 
-    /// As [`ImageStore::prepare`], of a name that was prepared before. A registry is asked about it
-    /// where that is wanted of each use.
+    /// As [`ImageStore::prepare`], but fetches nothing: `None` says that it would have to. Where a
+    /// registry is asked about each use, it is asked about what was used before.
     pub async fn prepared(&self, name: &str) -> Option<PreparedImage> {
-        let known = self.prepared_before(name)?;
         match self.options().pull {
-            PullPolicy::Always => self.prepare(name).await.ok(),
-            PullPolicy::Missing | PullPolicy::Never => Some(known),
+            PullPolicy::Always => {
+                self.prepared_before(name)?;
+                self.prepare(name).await.ok()
+            }
+            PullPolicy::Missing | PullPolicy::Never => self.local(name).await.ok(),
         }
+    }
+
+    /// What is stored here under a name.
+    async fn local(&self, name: &str) -> Result<PreparedImage, Fault> {
+        if let Some(image) = self.prepared_before(name) {
+            return Ok(image);
+        }
+        let name = name.to_owned();
+        self.blocking(move |store| store.prepare_now(&name)).await
     }
 
     /// A name as it was asked for and, aliases followed, as it is meant.

@@ -110,11 +110,15 @@ async fn an_alias_means_its_target() {
     let g = Ground::with(&[("alpine:latest", "test"), ("machine", "host")], Default::default());
     let info = g.import_bytes(&Tar::default().file("a", b"x").done()).await.unwrap();
     for name in ["alpine", "docker.io/library/alpine:latest", "test", &info.digest] {
+        // Without a fetch, too, although nobody asked for that name before.
+        let here = g.store.prepared(name).await.unwrap();
+        assert_eq!(here.resolved, info.digest, "{name}");
         for _ in 0..2 {
             assert_eq!(g.store.prepare(name).await.unwrap().resolved, info.digest, "{name}");
         }
     }
     assert_eq!(g.store.prepare("machine").await.unwrap().resolved, "host");
+    assert_eq!(g.store.prepared("no-such:1").await, None);
     assert_eq!(g.store.aliases().len(), 2);
 }
 

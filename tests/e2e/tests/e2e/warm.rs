@@ -108,6 +108,13 @@ async fn a_warm_sandbox_is_one_like_any_other() {
 async fn a_burst_gets_each_once() {
     let mut world = World::new("native");
     let server = warm(&mut world, 5).await;
+    // By a name that nobody has used before, too.
+    let waiting = names(&world.folders());
+    let image = Some(format!("docker.io/library/{IMAGE}"));
+    let other = server.spawn_as(SpawnRequest { image, ..SpawnRequest::default() }).await;
+    assert!(waiting.contains(&other.id), "{} is none of {waiting:?}", other.id);
+    server.destroy(&other.id).await;
+    full(&server).await;
     let made = join_all((0..24).map(|_| server.spawn())).await;
     let distinct: BTreeSet<_> = made.iter().collect();
     assert_eq!(distinct.len(), 24);
